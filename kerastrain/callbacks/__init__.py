@@ -1,0 +1,1 @@
+"""Keras callbacks, for the loop of this package and for `model.fit`."""

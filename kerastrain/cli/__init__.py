@@ -1,0 +1,1 @@
+"""The command line: absl flags, one module per command; the only place that reads flags."""

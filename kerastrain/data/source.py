@@ -1,0 +1,148 @@
+"""What training asks of data: examples in memory, by row number.
+
+    Data(train=Examples(images, labels), validation=…, test=…, task=Classification((…)))
+
+`Examples` are what the model is trained on, after any encoding done once for
+the whole table. `Data.test_rows` is the test split as a client would send it
+(raw named columns, strings included), for the checks of an export.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerastrain.errors import DataError
+
+if TYPE_CHECKING:
+    import keras
+
+Inputs = np.ndarray | Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One class of `classes` is to be predicted; targets are int indices into it.
+
+    `classes` holds the class's own values: strings ("<=50K") or integers (0 to 9).
+    """
+
+    classes: tuple[str, ...] | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A number is to be predicted, in the target's own units."""
+
+    target: str = "target"
+
+
+Task = Classification | Regression
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows in memory.
+
+    Attributes:
+        inputs: array [n, ...], or a dict of such (for models with several inputs).
+        targets: array [n, ...].
+        weights: float32 [n], or None.
+    """
+
+    inputs: Inputs
+    targets: np.ndarray
+    weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(array) for name, array in self.named_arrays()}
+        if len(set(lengths.values())) > 1:
+            shown = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise DataError(f"All arrays of a split need the same number of rows; got {shown}.")
+        if len(self) == 0:
+            raise DataError("A split of the data has no rows.")
+
+    def named_arrays(self) -> list[tuple[str, np.ndarray]]:
+        """Every array under a name, in a fixed order."""
+        if isinstance(self.inputs, Mapping):
+            named = [(f"inputs[{name}]", self.inputs[name]) for name in sorted(self.inputs)]
+        else:
+            named = [("inputs", self.inputs)]
+        named.append(("targets", self.targets))
+        if self.weights is not None:
+            named.append(("weights", self.weights))
+        return named
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for _, array in self.named_arrays())
+
+    def structure(self) -> tuple[Any, ...]:
+        """(inputs, targets) or (inputs, targets, weights): what Keras unpacks a batch into."""
+        inputs = dict(self.inputs) if isinstance(self.inputs, Mapping) else self.inputs
+        if self.weights is None:
+            return (inputs, self.targets)
+        return (inputs, self.targets, self.weights)
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """The examples of the given row numbers (int array [k]), in that order."""
+        if isinstance(self.inputs, Mapping):
+            inputs: Inputs = {name: array[rows] for name, array in self.inputs.items()}
+        else:
+            inputs = self.inputs[rows]
+        weights = None if self.weights is None else self.weights[rows]
+        return Examples(inputs, self.targets[rows], weights)
+
+    def fingerprint(self) -> str:
+        """A hash of names, dtypes, shapes and every byte: the same data, the same text."""
+        digest = hashlib.sha256()
+        for name, array in self.named_arrays():
+            digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a data set, and what is known about it.
+
+    Attributes:
+        train, validation, test: examples as the model takes them. Without
+            validation the objective must be a training metric.
+        task: what is predicted; None when a model of the user's own says nothing
+            about it (its outputs are then exported under their own names).
+        encoder: a keras.Model from raw named columns to the encoded inputs, put
+            in front of the trained model at export; None when inputs are raw.
+        test_rows: the test split as clients send it, {name: array [n]}, for data
+            with an encoder. None: `test.inputs` are already that.
+        split_rows: row numbers (of the source) of each split, recorded with the run.
+        description: short facts for people and the manifest (source, counts, columns).
+    """
+
+    train: Examples
+    validation: Examples | None = None
+    test: Examples | None = None
+    task: Task | None = None
+    encoder: keras.Model | None = None
+    test_rows: Mapping[str, np.ndarray] | None = None
+    split_rows: Mapping[str, np.ndarray] = field(default_factory=dict)
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """A hash over all splits; equal for equal data wherever they lie."""
+        parts = [
+            "" if split is None else split.fingerprint()
+            for split in (self.train, self.validation, self.test)
+        ]
+        return hashlib.sha256(";".join(parts).encode()).hexdigest()
+
+    def with_encoder(self, encoder: keras.Model) -> Data:
+        return dataclasses.replace(self, encoder=encoder)

@@ -1,0 +1,1 @@
+"""Tables: CSV and Parquet, inferred schema, encoding by Keras layers."""

@@ -1,0 +1,1 @@
+"""The published version: SavedModel, .keras, manifest, and the check before publishing."""

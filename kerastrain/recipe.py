@@ -1,0 +1,188 @@
+"""Recipe: what to train, as a value; and how recipes are found.
+
+A recipe file holds one `RECIPE`:
+
+    RECIPE = Recipe(load_data=load, build_model=build, defaults={"max_epochs": 20})
+
+Those in `models/` go by name (`--recipe=mnist_cnn`), a user's own by its path
+(`--recipe=my/recipe.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerastrain.errors import KerastrainError, OptionsError, RecipeError, suggestion
+from kerastrain.options import TrainOptions
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerastrain.data.source import Data
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train.
+
+    Attributes:
+        load_data: options -> Data. Called once, after the options are resolved.
+        build_model: (options, data) -> a *compiled* keras.Model that takes
+            `data.train.inputs` (batched) and returns what its loss expects.
+        objective: what decides which weights are best: "val_loss", "val_f1:max".
+        step: one training step (`kerastrain.training.steps`); None: the standard one.
+        defaults: values for the fields of TrainOptions that the user leaves out.
+        settings: the recipe's own settings with their default values
+            (`--set=hidden=256`). Values keep the type of the default.
+    """
+
+    load_data: Callable[[TrainOptions], Data]
+    build_model: Callable[[TrainOptions, Data], keras.Model]
+    objective: str = "val_loss"
+    step: Callable[..., Any] | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolve(self, options: TrainOptions) -> TrainOptions:
+        """The options with every default filled in and every setting typed.
+
+        Raises:
+            OptionsError: an unknown setting, or one whose value has the wrong type.
+        """
+        fallbacks: dict[str, Any] = {"objective": self.objective, **STANDARD, **self.defaults}
+        filled = {
+            name: value for name, value in fallbacks.items() if getattr(options, name) is None
+        }
+        return dataclasses.replace(
+            options, **filled, settings={**self.settings, **self._typed(options.settings)}
+        )
+
+    def _typed(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        typed = {}
+        for name, value in given.items():
+            if name not in self.settings:
+                known = ", ".join(f"{n}={v!r}" for n, v in self.settings.items()) or "none"
+                raise OptionsError(
+                    f"The recipe has no setting '{name}'. Its settings, with their defaults: "
+                    f"{known}.{suggestion(name, self.settings)}"
+                )
+            typed[name] = _convert(name, value, self.settings[name])
+        return typed
+
+
+# Used for fields that neither the user nor the recipe decides.
+STANDARD: dict[str, Any] = {"max_epochs": 100, "batch_size": 128, "patience": 5}
+
+
+def _convert(name: str, value: Any, default: Any) -> Any:
+    """Turns the text of --set into the type of the setting's default."""
+    if not isinstance(value, str) or isinstance(default, str):
+        return value
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+        return type(default)(value)
+    except (ValueError, KeyError):
+        raise OptionsError(
+            f"--set={name}={value}: expected a value like the default, "
+            f"{default!r} ({type(default).__name__})."
+        ) from None
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe with where it came from: `name` for folders, `source_sha256` to notice edits."""
+
+    recipe: Recipe
+    name: str
+    path: Path
+    source_sha256: str
+
+
+def shipped_recipes() -> list[str]:
+    """The names of the recipes in `models/`."""
+    return sorted(
+        path.stem for path in _models_folder().glob("*.py") if not path.stem.startswith("_")
+    )
+
+
+def locate_recipe(name_or_path: str) -> Path:
+    """The file of a recipe, found without running it.
+
+    Raises:
+        RecipeError: there is no such file, or no such recipe in `models/`.
+    """
+    if name_or_path.endswith(".py") or "/" in name_or_path:
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise RecipeError(f"There is no recipe file '{name_or_path}'.")
+        return path.resolve()
+    names = shipped_recipes()
+    if name_or_path not in names:
+        raise RecipeError(
+            f"There is no recipe '{name_or_path}'. Known: {', '.join(names)}; "
+            f"your own file is given by its path, with .py.{suggestion(name_or_path, names)}"
+        )
+    return _models_folder() / f"{name_or_path}.py"
+
+
+def source_sha256(path: Path) -> str:
+    """The hash of a recipe's file, by which an edit is noticed on resume."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_recipe(name_or_path: str) -> LoadedRecipe:
+    """Runs a recipe's file and returns its RECIPE.
+
+    Raises:
+        RecipeError: not found, fails when it is run (file and line are named),
+            or holds no RECIPE.
+    """
+    path = locate_recipe(name_or_path)
+    module_name = f"kerastrain_recipe_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec and spec.loader  # a .py file always has both
+    module = importlib.util.module_from_spec(spec)
+    # Registered under its name, so that classes of the recipe can be saved and found again.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except KerastrainError:
+        raise
+    except Exception as error:
+        raise RecipeError(f"{location_in(path, error)}: {_described(error)}") from error
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(
+            f"{path}: expected a variable RECIPE = kerastrain.Recipe(load_data=…, build_model=…), "
+            f"found {'none' if recipe is None else type(recipe).__name__}."
+        )
+    return LoadedRecipe(recipe, path.stem, path, source_sha256(path))
+
+
+def location_in(path: Path, error: BaseException) -> str:
+    """ "file:line" of the deepest place within the recipe's file that the error passed."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _models_folder() -> Path:
+    spec = importlib.util.find_spec("kerastrain.models")
+    if spec is None or not spec.submodule_search_locations:
+        raise RecipeError("The package kerastrain.models is not installed with kerastrain.")
+    return Path(next(iter(spec.submodule_search_locations)))

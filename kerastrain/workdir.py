@@ -1,0 +1,174 @@
+"""Every path below --workdir, how files get there, and who may write.
+
+    workdir = Workdir("runs/mnist")
+    with workdir.lock():
+        write_json(workdir.run_file, {...})
+
+Files are written beside their place, flushed to the disk, and renamed: a reader,
+or a run killed at any instant, sees the old file or the new one, never a half.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kerastrain.errors import WorkdirError
+
+
+class Workdir:
+    """The folder of one run."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def run_file(self) -> Path:
+        """Recipe, options as given and as resolved, data: what this run is."""
+        return self.path / "run.json"
+
+    @property
+    def executor_file(self) -> Path:
+        """How steps are run, as measured at the first start."""
+        return self.path / "executor.json"
+
+    @property
+    def result_file(self) -> Path:
+        """Written last, when everything else is in place: the run is finished."""
+        return self.path / "result.json"
+
+    @property
+    def splits_file(self) -> Path:
+        """Row numbers of train, validation and test (npz of int64 arrays)."""
+        return self.path / "splits.npz"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def latest_checkpoints(self) -> Path:
+        return self.path / "checkpoints" / "latest"
+
+    @property
+    def best_checkpoints(self) -> Path:
+        return self.path / "checkpoints" / "best"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def exports(self) -> Path:
+        """Holds NAME/VERSION/ folders, the shape that TensorFlow Serving expects."""
+        return self.path / "export"
+
+    def create(self) -> None:
+        """Makes the folder if need be and checks that it is a run's, or empty, and writable.
+
+        Raises:
+            WorkdirError: it is a file, holds something else, or cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise WorkdirError(f"--workdir={self.path} is a file; expected a folder.") from None
+        except OSError as error:
+            raise WorkdirError(
+                f"--workdir={self.path} cannot be made: {error.strerror}."
+            ) from error
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise WorkdirError(f"--workdir={self.path} cannot be written to.")
+        found = sorted(entry.name for entry in self.path.iterdir() if entry.name != "lock")
+        if found and not self.run_file.exists() and not _only_leftovers(found):
+            raise WorkdirError(
+                f"--workdir={self.path} holds something else than a kerastrain run "
+                f"({', '.join(found[:3])}{', …' if len(found) > 3 else ''}). "
+                "Nothing was changed; give an empty or a new folder."
+            )
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second trainer out, until the process ends however it ends.
+
+        Raises:
+            WorkdirError: another process trains here; its pid, host and start are named.
+        """
+        # flock is released by the system when the process dies, so no stale locks exist.
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = os.read(descriptor, 1000).decode(errors="replace").strip()
+                raise WorkdirError(
+                    f"Another process already trains in {self.path} ({owner or 'unknown'}). "
+                    "Wait for it to end, or use another --workdir."
+                ) from None
+            started = time.strftime("%Y-%m-%d %H:%M:%S")
+            text = f"pid {os.getpid()} on {socket.gethostname()}, since {started}\n"
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, text.encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _only_leftovers(found: list[str]) -> bool:
+    """Whether the folder holds only what a start killed before its first record leaves."""
+    return all(name.startswith(".") and name.endswith(".partial") for name in found)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Puts a file in its place in one step, flushed to the disk before it is seen."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Like `write_bytes`, for a JSON object, indented for people."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object that this package wrote.
+
+    Raises:
+        WorkdirError: the file is missing or is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise WorkdirError(f"{path} is missing.") from None
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise WorkdirError(f"{path} holds {type(value).__name__}; expected a JSON object.")
+    return value
+
+
+def sync_folder(path: Path) -> None:
+    """Flushes a folder's entries (new names, renames) to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Ready-to-run recipes, one file each: `--recipe=NAME`."""
