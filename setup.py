@@ -6,26 +6,68 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "kerastrain/__init__.py").read_text())[1]
+INIT = (ROOT / "kerastrain/__init__.py").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+
+# Lower bounds are versions that the tests ran with on Python 3.10, upper bounds
+# end above the newest that they ran with.
+DEPENDENCIES = [
+    "tensorflow>=2.21,<2.22",
+    # Keras 3.13 and later need Python 3.11.
+    "keras>=3.15,<3.16; python_version>='3.11'",
+    "keras>=3.12,<3.13; python_version<'3.11'",
+    "tensorboard>=2.20,<2.22",
+    "absl-py>=2.1,<3",
+    "numpy>=1.26.4,<2.6",
+    "pyarrow>=17,<27",
+    "scikit-learn>=1.5,<1.10",
+    "rich>=13.7,<16",
+]
+EXTRAS = {
+    "test": [
+        "pytest>=8.3,<10",
+        "pytest-timeout>=2.3.1,<3",
+        "hypothesis>=6.100,<7",
+        "ruff>=0.17.5,<0.18",
+        "mypy>=2.4,<3",
+        # With this the test of the wheel builds it without a network.
+        "setuptools>=77",
+    ],
+    # What the benchmarks compare with, model.fit and a bare XLA loop, comes with TensorFlow.
+    "bench": [],
+    "serve": [
+        "starlette>=0.40,<2",
+        "uvicorn>=0.30,<1",
+        "grpcio>=1.74,<2",
+        "tensorflow-serving-api>=2.21,<2.22",
+    ],
+}
 
 setup(
     name="kerastrain",
-    version=VERSION,
+    version=re.search(r'__version__ = "(.+)"', INIT)[1],
     description="Train, stop, survive and publish Keras models: exact resume, checked exports",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords="keras tensorflow training early-stopping checkpoint resume savedmodel",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     python_requires=">=3.10,<3.14",
     packages=[*find_packages(include=["kerastrain", "kerastrain.*"]), "kerastrain.models"],
     # The recipes live at the top level of the checkout and are installed with the package.
     package_dir={"kerastrain.models": "models"},
-    install_requires=[
-        "tensorflow>=2.21,<2.22",
-        "keras>=3.15,<3.16",
-        "tensorboard>=2.20,<2.22",
-        "absl-py>=2.1",
-        "numpy>=1.26",
-        "pyarrow>=17",
-        "scikit-learn>=1.5",
-        "rich>=13.7",
-    ],
+    install_requires=DEPENDENCIES,
+    extras_require=EXTRAS,
     entry_points={"console_scripts": ["kerastrain = kerastrain.cli.main:main"]},
 )

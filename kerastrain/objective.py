@@ -102,7 +102,7 @@ class Objective:
             if known is None:
                 raise ObjectiveError(
                     f"Whether '{name}' should fall or rise is not known. "
-                    f"Say it: '{name}:min' or '{name}:max'."
+                    f"Say it: '{name}:min' or '{name}:max'.{_suggestion(name)}"
                 )
             direction = known
         if not name:
@@ -115,9 +115,7 @@ class Objective:
     def __str__(self) -> str:
         return f"{self.name}:{self.direction}"
 
-    def is_better(
-        self, value: float | None, *, than: float | None, min_delta: float = 0.0
-    ) -> bool:
+    def is_better(self, value: float | None, *, than: float | None, min_delta: float = 0.0) -> bool:
         """Whether `value` improves on `than` by more than `min_delta` (>= 0).
 
         None and NaN are never better than anything; every finite value is
@@ -140,6 +138,11 @@ class Objective:
                 f"The objective '{self.name}' is not among the metrics "
                 f"{', '.join(reported)}.{suggestion(self.name, reported)}"
             )
+
+
+def _suggestion(name: str) -> str:
+    prefix = "val_" if name.startswith("val_") else ""
+    return suggestion(name, [prefix + known for known in DIRECTIONS])
 
 
 def known_direction(name: str) -> Direction | None:

@@ -1,6 +1,6 @@
 """Optimizers by name: Keras's own, with the options' learning rate.
 
-    model.compile(optimizer=build_optimizer(options), loss=…)
+model.compile(optimizer=build_optimizer(options), loss=…)
 """
 
 from __future__ import annotations

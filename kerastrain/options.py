@@ -12,12 +12,17 @@ a fingerprint, so a location may change, and one left out is taken from the run.
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any, Literal
 
-from kerastrain.errors import OptionsError
+from kerastrain.errors import OptionsError, suggestion
+from kerastrain.objective import Objective
 
 LEARNED = (
     "recipe",
@@ -73,12 +78,15 @@ class Interval:
 
     @classmethod
     def _checked(cls, count: float, unit: Unit, expected: str) -> Interval:
-        if count <= 0 or (unit != "seconds" and count != int(count)):
+        is_whole = math.isfinite(count) and count == int(count)
+        if not 0 < count < math.inf or (unit != "seconds" and not is_whole):
             raise OptionsError(expected)
         return cls(count, unit)
 
     def __str__(self) -> str:
-        return f"{self.count:g}{'s' if self.unit == 'seconds' else self.unit}"
+        # Every digit and no exponent, so that `parse` reads back the same interval.
+        count = f"{Decimal(repr(self.count)):f}".removesuffix(".0")
+        return f"{count}{'s' if self.unit == 'seconds' else self.unit}"
 
 
 @dataclass(frozen=True)
@@ -106,13 +114,15 @@ class TrainOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "max_steps", "batch_size"):
-            _require(self, name, "a whole number of at least 1", lambda v: v >= 1)
-        _require(self, "patience", "a whole number of at least 0", lambda v: v >= 0)
-        _require(self, "learning_rate", "a positive number", lambda v: 0 < v < float("inf"))
-        _require(self, "seed", "a whole number from 0 to 2147483647", lambda v: 0 <= v < 2**31)
+        counts = {"max_epochs": 1, "max_steps": 1, "batch_size": 1, "patience": 0}
+        for name, least in counts.items():
+            _require(self, name, f"a whole number of at least {least}", _at_least(least))
+        _require(self, "learning_rate", "a positive number", _is_positive)
+        _require(self, "seed", "a whole number from 0 to 2147483647", _is_seed)
         for name, known in (("strategy", STRATEGIES), ("jit", JIT), ("precision", PRECISIONS)):
-            _require(self, name, "one of " + ", ".join(known), lambda v, known=known: v in known)
+            _require(self, name, "one of " + ", ".join(known), known.__contains__)
+        if self.objective is not None:
+            Objective.parse(self.objective)
         Interval.parse(self.checkpoint_every, flag="checkpoint_every")
         if Interval.parse(self.evaluate_every, flag="evaluate_every").unit == "seconds":
             # Evaluations decide when to stop; on the clock they would differ from run to run.
@@ -126,6 +136,19 @@ class TrainOptions:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainOptions:
+        """The options that `to_json` wrote.
+
+        Raises:
+            OptionsError: there are options of another version of this package, or values
+                that cannot be used.
+        """
+        known = [option.name for option in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise OptionsError(
+                    f"The recorded options hold '{name}', which this version of kerastrain "
+                    f"does not know.{suggestion(name, known)}"
+                )
         return cls(**values)
 
     def differences(self, recorded: TrainOptions) -> list[str]:
@@ -133,7 +156,7 @@ class TrainOptions:
         return [
             f"{name}: {_shown(getattr(recorded, name))} recorded, {_shown(getattr(self, name))} now"
             for name in LEARNED
-            if getattr(self, name) != getattr(recorded, name)
+            if _meaning(name, getattr(self, name)) != _meaning(name, getattr(recorded, name))
         ]
 
     def located_like(self, recorded: TrainOptions) -> TrainOptions:
@@ -144,7 +167,39 @@ class TrainOptions:
         return dataclasses.replace(self, **{name: getattr(recorded, name) for name in LOCATIONS})
 
 
-def _require(options: TrainOptions, name: str, expected: str, is_valid: Any) -> None:
+def _meaning(name: str, value: Any) -> Any:
+    """Equal for values that say the same: "1epoch" and "1epochs", "adam" and "Adam"."""
+    if value is None:
+        return None
+    if name == "evaluate_every":
+        return Interval.parse(value)
+    if name == "objective":
+        return Objective.parse(value)
+    if name == "optimizer":
+        return value.lower()
+    # JSON turns a tuple into a list; the setting is the same.
+    return json.dumps(dict(value), sort_keys=True) if name == "settings" else value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _at_least(least: int) -> Callable[[Any], bool]:
+    return lambda value: _is_whole(value) and value >= least
+
+
+def _is_seed(value: Any) -> bool:
+    return _is_whole(value) and 0 <= value < 2**31
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, Real) and 0 < float(value) < math.inf
+
+
+def _require(
+    options: TrainOptions, name: str, expected: str, is_valid: Callable[[Any], bool]
+) -> None:
     value = getattr(options, name)
     if value is not None and not is_valid(value):
         raise OptionsError(f"--{name} is {_shown(value)}; expected {expected}.")

@@ -41,7 +41,11 @@ class Recipe:
         step: one training step (`kerastrain.training.steps`); None: the standard one.
         defaults: values for the fields of TrainOptions that the user leaves out.
         settings: the recipe's own settings with their default values
-            (`--set=hidden=256`). Values keep the type of the default.
+            (`--set=hidden=256`): bool, int, float, str, or a tuple of one of those
+            (`--set=hidden=256,128`). Values keep the type of the default.
+
+    Raises:
+        RecipeError: a default or a setting is none that a recipe can have.
     """
 
     load_data: Callable[[TrainOptions], Data]
@@ -50,6 +54,20 @@ class Recipe:
     step: Callable[..., Any] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.defaults:
+            if name not in DECIDABLE:
+                raise RecipeError(
+                    f"A recipe's defaults cannot hold '{name}'; expected some of "
+                    f"{', '.join(DECIDABLE)}.{suggestion(name, DECIDABLE)}"
+                )
+        for name, default in self.settings.items():
+            if not _is_setting(default):
+                raise RecipeError(
+                    f"The recipe's setting '{name}' has the default {default!r}; expected a "
+                    "bool, an int, a float, a text, or a tuple of at least one of those."
+                )
 
     def resolve(self, options: TrainOptions) -> TrainOptions:
         """The options with every default filled in and every setting typed.
@@ -82,11 +100,27 @@ class Recipe:
 STANDARD: dict[str, Any] = {"max_epochs": 100, "batch_size": 128, "patience": 5}
 
 
+# The options that a recipe may decide: those that are None unless the user says them.
+DECIDABLE = tuple(
+    option.name for option in dataclasses.fields(TrainOptions) if option.default is None
+)
+
+
+def _is_setting(default: Any) -> bool:
+    if isinstance(default, tuple):
+        return bool(default) and all(
+            _is_setting(item) and type(item) is type(default[0]) for item in default
+        )
+    return isinstance(default, (bool, int, float, str))
+
+
 def _convert(name: str, value: Any, default: Any) -> Any:
     """Turns the text of --set into the type of the setting's default."""
     if not isinstance(value, str) or isinstance(default, str):
         return value
     try:
+        if isinstance(default, tuple):
+            return tuple(_convert(name, item, default[0]) for item in value.split(","))
         if isinstance(default, bool):
             return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
         return type(default)(value)
@@ -149,15 +183,18 @@ def load_recipe(name_or_path: str) -> LoadedRecipe:
     path = locate_recipe(name_or_path)
     module_name = f"kerastrain_recipe_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec and spec.loader  # a .py file always has both
+    assert spec is not None  # a .py file always has a spec
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Registered under its name, so that classes of the recipe can be saved and found again.
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except KerastrainError:
-        raise
-    except Exception as error:
+    except KerastrainError as error:
+        del sys.modules[module_name]
+        raise RecipeError(f"{location_in(path, error)}: {error}") from error
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
         raise RecipeError(f"{location_in(path, error)}: {_described(error)}") from error
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
@@ -183,6 +220,10 @@ def _described(error: BaseException) -> str:
 
 def _models_folder() -> Path:
     spec = importlib.util.find_spec("kerastrain.models")
-    if spec is None or not spec.submodule_search_locations:
-        raise RecipeError("The package kerastrain.models is not installed with kerastrain.")
-    return Path(next(iter(spec.submodule_search_locations)))
+    if spec is not None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    # Not installed but run from its checkout, where they lie beside the package.
+    beside = Path(__file__).parents[1] / "models"
+    if beside.is_dir():
+        return beside
+    raise RecipeError("The package kerastrain.models is not installed with kerastrain.")

@@ -85,13 +85,16 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise WorkdirError(f"--workdir={self.path} is a file; expected a folder.") from None
+            file = next(p for p in (self.path, *self.path.parents) if p.exists())
+            raise WorkdirError(
+                f"--workdir={self.path} cannot be made: {file} is a file; expected a folder."
+            ) from None
         except OSError as error:
             raise WorkdirError(
                 f"--workdir={self.path} cannot be made: {error.strerror}."
             ) from error
-        if not os.access(self.path, os.W_OK | os.X_OK):
-            raise WorkdirError(f"--workdir={self.path} cannot be written to.")
+        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+            raise WorkdirError(f"--workdir={self.path} cannot be read and written to.")
         found = sorted(entry.name for entry in self.path.iterdir() if entry.name != "lock")
         if found and not self.run_file.exists() and not _only_leftovers(found):
             raise WorkdirError(
@@ -112,12 +115,18 @@ class Workdir:
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except BlockingIOError:  # held by another process
                 owner = os.read(descriptor, 1000).decode(errors="replace").strip()
                 raise WorkdirError(
                     f"Another process already trains in {self.path} ({owner or 'unknown'}). "
                     "Wait for it to end, or use another --workdir."
                 ) from None
+            except OSError as error:
+                raise WorkdirError(
+                    f"--workdir={self.path} is on a file system without locks "
+                    f"({error.strerror}), so a second trainer could not be kept out. "
+                    "Use a --workdir on another one."
+                ) from error
             started = time.strftime("%Y-%m-%d %H:%M:%S")
             text = f"pid {os.getpid()} on {socket.gethostname()}, since {started}\n"
             os.ftruncate(descriptor, 0)
@@ -133,13 +142,21 @@ def _only_leftovers(found: list[str]) -> bool:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Puts a file in its place in one step, flushed to the disk before it is seen."""
+    """Puts a file in its place in one step, flushed to the disk before it is seen.
+
+    Raises:
+        WorkdirError: it cannot be written, for instance because the disk is full;
+            what was in its place is unchanged.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise WorkdirError(f"{path} cannot be written: {error.strerror}.") from error
     sync_folder(path.parent)
 
 
@@ -155,7 +172,7 @@ def read_json(path: Path) -> dict[str, Any]:
         WorkdirError: the file is missing or is not a JSON object.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WorkdirError(f"{path} is missing.") from None
     except (OSError, ValueError) as error:

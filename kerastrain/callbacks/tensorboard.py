@@ -1,0 +1,171 @@
+"""TensorBoardLog: scalars for TensorBoard against the true global step.
+
+    callbacks = [TensorBoardLog("runs/mnist/tensorboard")]
+    $ tensorboard --logdir=runs
+
+Two runs appear, "train" and "validation"; a metric has the same tag in both
+("loss", not "val_loss"), so both curves lie in one chart. On resume the event
+files are cut back to the step of the checkpoint: one point a step, no overlap.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from kerastrain.callbacks.status_callback import StatusCallback, metric_values
+from kerastrain.workdir import sync_folder
+
+TRAIN, VALIDATION = "train", "validation"
+DESCRIPTION_TAG = "run"
+
+# Sorts before every name that TensorFlow gives (they continue with the time of their making),
+# so TensorBoard reads what earlier starts of the run wrote first, whatever the clock did since.
+EARLIER = "events.out.tfevents.0000000000.earlier.v2"
+
+Point = tuple[str, int]
+
+
+class TensorBoardLog(StatusCallback):
+    """Writes training metrics, learning rate and speed to FOLDER/train, val_ metrics to
+    FOLDER/validation.
+
+    Args:
+        folder: above the two runs.
+        description: Markdown shown under "Text", written once (at step 0).
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, description: str | None = None):
+        super().__init__()
+        self.folder = Path(folder)
+        self.description = description
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._kept: dict[str, set[Point]] = {}
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self.close()
+        step = self.status.step
+        self._kept = {run: cut_back(self.folder / run, step) for run in (TRAIN, VALIDATION)}
+        if self.description is not None and (DESCRIPTION_TAG, 0) not in self._kept[TRAIN]:
+            with self._writer(TRAIN).as_default():
+                tf.summary.text(DESCRIPTION_TAG, self.description, step=0)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if not self.in_fit and self.status.is_log_point:
+            self._write_point(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        self._write_point(logs)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self.close()
+
+    def flush(self) -> None:
+        """Waits until every point so far is on the disk."""
+        for run, writer in self._writers.items():
+            writer.flush()
+            for path in _event_files(self.folder / run):
+                _sync(path)
+
+    def close(self) -> None:
+        """Flushes and closes the event files; a second call does nothing."""
+        self.flush()
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def _write_point(self, logs: Mapping[str, Any] | None) -> None:
+        status = self.status
+        metrics = metric_values(logs)
+        validation = {
+            name.removeprefix("val_"): value
+            for name, value in metrics.items()
+            if name.startswith("val_")
+        }
+        train = {name: value for name, value in metrics.items() if not name.startswith("val_")}
+        train["learning_rate"] = status.learning_rate
+        if status.examples_per_second:
+            train["examples_per_second"] = status.examples_per_second
+        self._write(TRAIN, train, status.step)
+        self._write(VALIDATION, validation, status.step)
+
+    def _write(self, run: str, values: Mapping[str, float], step: int) -> None:
+        # A run killed after an evaluation but before its checkpoint evaluates again.
+        new = {tag: v for tag, v in values.items() if (tag, step) not in self._kept[run]}
+        if not new:
+            return
+        with self._writer(run).as_default():
+            for tag, value in new.items():
+                tf.summary.scalar(tag, value, step=step)
+
+    def _writer(self, run: str) -> tf.summary.SummaryWriter:
+        """The run's writer, made at its first point: no run without points appears."""
+        if run not in self._writers:
+            self._writers[run] = tf.summary.create_file_writer(str(self.folder / run))
+        return self._writers[run]
+
+
+def cut_back(folder: Path, step: int) -> set[Point]:
+    """Leaves one event file with the points up to `step`; returns the (tag, step) in it.
+
+    A file cut in the middle of a record is read up to there. The new file takes
+    its place before the old ones go, and each point is taken once: a process
+    killed in between loses nothing and doubles nothing.
+    """
+    paths = _event_files(folder)
+    kept: set[Point] = set()
+    if not paths:
+        return kept
+    is_first = True  # The first record of a file names the version of the format.
+    # Without "tfevents" in its name TensorBoard does not look at it.
+    partial = folder / ".earlier.partial"
+    with tf.io.TFRecordWriter(str(partial)) as writer:
+        for path in paths:
+            for record in _records(path):
+                points = _points(record)
+                is_new = points and max(s for _, s in points) <= step and not points <= kept
+                if is_first or is_new:
+                    writer.write(record)
+                    kept |= points
+                    is_first = False
+    _sync(partial)
+    os.replace(partial, folder / EARLIER)
+    for path in paths:
+        if path.name != EARLIER:
+            path.unlink()
+    sync_folder(folder)
+    return kept
+
+
+def _event_files(folder: Path) -> list[Path]:
+    """The event files of a run, in the order in which TensorBoard reads them."""
+    return sorted(folder.glob("events.out.tfevents.*"))
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    """Serialized tf.Event messages, to the first one that is cut or damaged."""
+    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    while True:
+        try:
+            yield next(records)
+        except (StopIteration, tf.errors.DataLossError):
+            return
+
+
+def _points(record: bytes) -> set[Point]:
+    """(tag, step) of a record; none in one that only names the version of the format."""
+    event = tf.compat.v1.Event.FromString(record)
+    return {(value.tag, event.step) for value in event.summary.value}
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,116 @@
+"""Flags of one command: read from its arguments, and shown by --help.
+
+values = parse_flags("train", train.FLAGS, ["--max_epochs=3"])
+values.max_epochs   # 3
+print(command_help("train", train.SUMMARY, train.FLAGS))
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from absl import flags
+
+from kerastrain.errors import UsageError, suggestion
+
+HELP = ("--help", "-help", "-h")
+
+
+def is_help_asked(arguments: Sequence[str]) -> bool:
+    return any(argument in HELP for argument in arguments)
+
+
+def parse_flags(
+    command: str, defined: flags.FlagValues, arguments: Sequence[str]
+) -> flags.FlagValues:
+    """Reads the arguments into a copy of the defined flags.
+
+    Raises:
+        UsageError: an unknown flag, a value of the wrong kind, or an argument
+            that is no flag.
+    """
+    values = copy.deepcopy(defined)
+    values.set_gnu_getopt(True)  # Flags may follow a stray argument; both are then reported.
+    try:
+        stray = values([command, *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UsageError(
+            f"'kerastrain {command}' has no flag '--{error.flagname}'."
+            f"{_suggested_flag(error.flagname, values)}"
+            f"{_see_help(command)}"
+        ) from None
+    except flags.IllegalFlagValueError as error:
+        raise UsageError(_wrong_value(str(error), values) + _see_help(command)) from None
+    except flags.Error as error:
+        raise UsageError(f"{error}.{_see_help(command)}") from None
+    if stray:
+        name = stray[0].partition("=")[0]
+        raise UsageError(
+            f"Unexpected argument '{stray[0]}'; flags are given as --name=value."
+            f"{_suggested_flag(name, values)}{_see_help(command)}"
+        )
+    return values
+
+
+def _suggested_flag(name: str, values: flags.FlagValues) -> str:
+    return suggestion(name.strip("-").replace("-", "_"), values).replace("'", "'--", 1)
+
+
+def _see_help(command: str) -> str:
+    return f" See 'kerastrain {command} --help'."
+
+
+def _wrong_value(message: str, values: flags.FlagValues) -> str:
+    """Says again, for people, what absl says as "flag --seed=x: invalid literal for int()…"."""
+    match = re.match(r"flag --(\w+)=(.*?): ", message, flags=re.DOTALL)
+    if not match or match[1] not in values:
+        return f"{message}."
+    flag = values[match[1]]
+    return f"--{match[1]} is '{match[2]}'; expected {_expected(flag)}."
+
+
+def _expected(flag: flags.Flag) -> str:
+    if isinstance(flag, flags.EnumFlag):
+        return "one of " + ", ".join(flag.parser.enum_values)
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    return kinds.get(flag.flag_type(), flag.flag_type())
+
+
+def command_help(command: str, summary: str, defined: flags.FlagValues) -> str:
+    """The text of `kerastrain COMMAND --help`: every flag with its default, as defined."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    shown = [_flag_help(defined[name], width) for name in defined]
+    return "\n".join([summary, "", f"Usage: kerastrain {command} --flag=value …", "", *shown])
+
+
+def _flag_help(flag: flags.Flag, width: int) -> str:
+    text = textwrap.fill(
+        _description(flag), width, initial_indent=" " * 6, subsequent_indent=" " * 6
+    )
+    return f"  {_form(flag)}\n{text}"
+
+
+def _form(flag: flags.Flag) -> str:
+    if flag.boolean:
+        return f"--[no]{flag.name}"
+    if isinstance(flag, flags.EnumFlag):
+        return f"--{flag.name}={'|'.join(flag.parser.enum_values)}"
+    form = {"int": "N", "float": "X"}.get(flag.flag_type(), "TEXT")
+    return f"--{flag.name}={form}"
+
+
+def _description(flag: flags.Flag) -> str:
+    text = flag.help or ""
+    if isinstance(flag, flags.EnumFlag):
+        text = text.partition(">: ")[2]  # absl puts "<auto|on|off>: " in front.
+    if isinstance(flag, flags.MultiFlag):
+        return text.partition(";\n")[0] + " May be given several times."
+    return text if flag.default is None else f"{text} Default: {_shown(flag.default)}."
+
+
+def _shown(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)

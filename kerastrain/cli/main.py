@@ -1,0 +1,121 @@
+"""The command `kerastrain`: finds the command, gives it its flags, reports errors.
+
+    kerastrain COMMAND --flag=value …
+
+A command is a module of this package with SUMMARY (one line), FLAGS (its absl
+flags, a FlagValues of its own) and `run(values) -> exit status`. It is imported
+when it is asked for; until it needs TensorFlow, TensorFlow is not imported.
+
+Exit status: 0 done; 1 an error that the message explains, or a bug (with its
+traceback); 2 the command line is wrong; 128 + signal when a signal ended it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import sys
+from collections.abc import Callable, Sequence
+
+import kerastrain
+from kerastrain.cli.terminal import messages_to_terminal, quiet_tensorflow
+from kerastrain.errors import Interrupted, KerastrainError, UsageError, suggestion
+from kerastrain.recipe import shipped_recipes
+
+# Repeats each module's SUMMARY, so that listing the commands imports none of them.
+COMMANDS = {
+    "train": "Train a recipe, or go on with an interrupted run.",
+    "evaluate": "Measure a run's exported model on the test split.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line (default: the process's own) and returns the exit status."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        with messages_to_terminal():
+            return _reporting_errors(lambda: _dispatch(arguments))
+    except BrokenPipeError:
+        if not _is_reader_gone():
+            raise
+        _discard_stdout()
+        return 141  # as for any command in front of `| head`: 128 + SIGPIPE
+
+
+def _reporting_errors(run: Callable[[], int]) -> int:
+    try:
+        status = run()
+        sys.stdout.flush()
+        return status
+    except Interrupted as error:
+        print(f"kerastrain: {error}", file=sys.stderr)
+        return error.exit_status
+    except KerastrainError as error:
+        print(f"kerastrain: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("kerastrain: interrupted.", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "-help", "help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        print(f"kerastrain {kerastrain.__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        raise UsageError(_unknown_command(name))
+    # absl is only needed from here on.
+    from kerastrain.cli.command_line import command_help, is_help_asked, parse_flags
+
+    module = importlib.import_module(f"kerastrain.cli.{name}")
+    if is_help_asked(rest):
+        print(command_help(name, module.SUMMARY, module.FLAGS))
+        return 0
+    values = parse_flags(name, module.FLAGS, rest)
+    quiet_tensorflow()
+    return module.run(values)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    return (
+        "kerastrain: train, stop, survive and publish Keras models.\n\n"
+        "Usage: kerastrain COMMAND --flag=value …\n\n"
+        f"Commands:\n{commands}\n\n"
+        f"Recipes: {', '.join(shipped_recipes())}, or a file of your own (--recipe=FILE.py).\n\n"
+        "'kerastrain COMMAND --help' lists a command's flags; 'kerastrain --version' "
+        "says which version this is."
+    )
+
+
+def _unknown_command(name: str) -> str:
+    if name.startswith("-"):
+        return f"Expected a command before '{name}'; the commands are {', '.join(COMMANDS)}."
+    return (
+        f"There is no command '{name}'; the commands are {', '.join(COMMANDS)}."
+        f"{suggestion(name, COMMANDS)}"
+    )
+
+
+def _is_reader_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:  # replaced by something that is no file
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _discard_stdout() -> None:
+    # Python writes what is left when it exits; into the pipe that would fail once more.
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

@@ -1,0 +1,125 @@
+"""What reaches the terminal: the package's messages, and not TensorFlow's chatter.
+
+with messages_to_terminal():   # logger "kerastrain": info to stdout, warnings to stderr
+    quiet_tensorflow()         # before anything imports TensorFlow
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib.abc
+import importlib.util
+import io
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+# Set by the user, it is left alone, and all of TensorFlow's own messages are shown.
+LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
+
+
+@contextlib.contextmanager
+def messages_to_terminal() -> Iterator[None]:
+    """Shows what the package logs, for as long as the context lasts."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show "…" shows "?"; that is no reason to fail.
+            stream.reconfigure(errors="replace")
+    logger = logging.getLogger("kerastrain")
+    handler, level, propagate = _TerminalHandler(), logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class _TerminalHandler(logging.Handler):
+    """Writes to what sys.stdout and sys.stderr are now: a live display replaces them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Not caught as logging.StreamHandler does: a reader that went away ends the command.
+        if record.levelno < logging.WARNING:
+            print(record.getMessage(), flush=True)
+        else:
+            print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+def quiet_tensorflow() -> None:
+    """Keeps what TensorFlow logs away from the terminal; exceptions and warnings stay.
+
+    Level 3 silences the native libraries once they have read it. What they write
+    before that, while they are loaded, is filtered out of stderr: oneDNN being on
+    and CUDA not being found are no news on a machine without a GPU.
+    """
+    if LOG_LEVEL_VARIABLE in os.environ:
+        return
+    os.environ[LOG_LEVEL_VARIABLE] = "3"
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if "tensorflow" not in sys.modules:
+        sys.meta_path.insert(0, _QuietImport())
+
+
+class _QuietImport(importlib.abc.MetaPathFinder):
+    """Finds "tensorflow" as everybody does, and has it run with native logs hidden.
+
+    As a finder, because which import is the first to need TensorFlow (a recipe's,
+    Keras's, ours) is not known, and a command that needs none shall import none.
+    """
+
+    def find_spec(self, name, path, target=None):
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_quietly(module):
+                with native_logs_hidden():
+                    execute(module)
+
+            spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
+        return spec
+
+
+@contextlib.contextmanager
+def native_logs_hidden() -> Iterator[None]:
+    """Holds back what is written to file descriptor 2; at the end all but log lines is shown."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    # Were the process to crash while stderr is held back, it would say nothing at all.
+    reports_crash = not faulthandler.is_enabled()
+    if reports_crash:
+        faulthandler.enable(terminal)
+    try:
+        with tempfile.TemporaryFile() as held_back:
+            os.dup2(held_back.fileno(), 2)
+            try:
+                yield
+            finally:
+                sys.stderr.flush()
+                os.dup2(terminal, 2)
+                held_back.seek(0)
+                os.write(2, without_native_logs(held_back.read()))
+    finally:
+        if reports_crash:
+            faulthandler.disable()
+        os.close(terminal)
+
+
+def without_native_logs(text: bytes) -> bytes:
+    """Drops the lines that absl's C++ logging writes: "I0000 00:00:1795218508.451563 …] …"."""
+    log_line = re.compile(
+        rb"[IWE]\d{4} \d\d:\d\d:[\d.]+ .*|WARNING: All log messages before absl::InitializeLog.*"
+    )
+    return b"".join(line for line in text.splitlines(True) if not log_line.match(line))

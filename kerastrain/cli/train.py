@@ -1,0 +1,205 @@
+"""`kerastrain train`: train a recipe, or go on with an interrupted run.
+
+The flags are the fields of `TrainOptions`, one each; what a recipe adds of its
+own is given with --set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from kerastrain.errors import UsageError
+from kerastrain.options import JIT, PRECISIONS, STRATEGIES, TrainOptions
+from kerastrain.recipe import locate_recipe
+
+if TYPE_CHECKING:
+    from kerastrain.run import TrainResult
+
+SUMMARY = "Train a recipe, or go on with an interrupted run."
+FLAGS = flags.FlagValues()
+
+flags.DEFINE_string(
+    "recipe",
+    TrainOptions.recipe,
+    "What to train: the name of a recipe that comes along, or a Python file of your own.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "workdir",
+    None,
+    "The run's folder: checkpoints, metrics, export. The same command with the same folder "
+    "goes on where the run was. Default: runs/ and the recipe's name.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "data", None, "The table to learn from, CSV or Parquet (recipe tabular).", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "The folder of the data set's files (recipes mnist_*). Default: Keras's cache, or a download.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string("target", None, "The column to predict (recipe tabular).", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "max_epochs",
+    None,
+    "End after that many passes over the training data. Default: the recipe's.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "max_steps",
+    None,
+    "End after that many optimizer steps, if that is sooner. Default: no limit.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "batch_size",
+    None,
+    "Examples in one optimizer step, over all devices together. Default: the recipe's.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "optimizer",
+    None,
+    "One of Keras's optimizers by name: adam, sgd, adamw, … Default: the recipe's.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "learning_rate", None, "Default: the recipe's, or else the optimizer's.", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "seed",
+    TrainOptions.seed,
+    "Decides initial weights, splits, the order of examples and all other chance.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "patience",
+    None,
+    "Stop after that many evaluations without a better objective. Default: the recipe's.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "objective",
+    None,
+    "The metric by which the best weights are chosen: val_loss, val_accuracy, …; one that is "
+    "not well known with its direction, as val_score:max. Default: the recipe's.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "evaluate_every",
+    TrainOptions.evaluate_every,
+    "How often the validation data are evaluated: 500steps, 1epoch, …",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "checkpoint_every",
+    TrainOptions.checkpoint_every,
+    "How often everything is saved: 500steps, 1epoch, 30s, 10min, …",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "strategy",
+    TrainOptions.strategy,
+    STRATEGIES,
+    "On which devices: auto is mirrored with two GPUs or more.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "jit",
+    TrainOptions.jit,
+    JIT,
+    "Whether the steps are compiled by XLA: auto measures both and keeps the faster.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "precision",
+    TrainOptions.precision,
+    PRECISIONS,
+    "Keras's dtype policy for the model.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_multi_string(
+    "set",
+    [],
+    "A setting of the recipe's own, as --set=hidden=256; its file lists them.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_boolean(
+    "override",
+    False,
+    "Go on with a run although options, recipe or environment differ from those it was "
+    "started with. It is then no longer exactly the run that it would have been.",
+    flag_values=FLAGS,
+)
+
+_PATHS = ("recipe", "workdir", "data", "data_dir")
+
+
+def run(values: flags.FlagValues) -> int:
+    """Trains, prints what was reached, and returns the exit status."""
+    options = options_from(values)
+    # Only now, with the command line in order: this imports TensorFlow.
+    from kerastrain.run import run_recipe
+
+    result = run_recipe(options, override=values.override)
+    print("\n".join(summary_lines(result)))
+    return 0
+
+
+def options_from(values: flags.FlagValues) -> TrainOptions:
+    """The options that the flags say; what they leave open is the recipe's to decide.
+
+    Raises:
+        RecipeError: there is no such recipe.
+        OptionsError: a value is out of range.
+        UsageError: --set is malformed.
+    """
+    settings = parse_settings(values["set"].value)
+    given = {name: values[name].value for name in values if name not in ("set", "override")}
+    for name in _PATHS:
+        # The shell leaves the ~ of --data=~/x.csv to us.
+        given[name] = given[name] and os.path.expanduser(given[name])
+    path = locate_recipe(given["recipe"])
+    given["workdir"] = given["workdir"] or os.path.join("runs", path.stem)
+    return TrainOptions(**given, settings=settings)
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, str]:
+    """Reads ["hidden=256", …]; the values' types are the recipe's to know.
+
+    Raises:
+        UsageError: one has no name or no "=".
+    """
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--set is '{text}'; expected name=value, as in --set=hidden=256.")
+        settings[name] = value
+    return settings
+
+
+def summary_lines(result: TrainResult) -> list[str]:
+    """What the run reached, and what to do next; why it ended, it has said when it did."""
+    lines = [f"already finished: {result.stopped}"] if result.already_finished else []
+    if result.best:
+        best = result.best
+        lines.append(f"best:    {best['name']} {_number(best['value'])} at step {best['step']:,}")
+    if result.metrics:
+        shown = ", ".join(f"{name} {_number(value)}" for name, value in result.metrics.items())
+        lines.append(f"test:    {shown}")
+    if result.export:
+        lines.append(f"export:  {result.export}")
+        lines.append(f"next:    kerastrain evaluate --workdir={result.workdir}")
+        lines.append(f"         tensorboard --logdir={result.workdir}")
+    return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,226 @@
+"""The model as a server sees it: raw rows in, named answers out.
+
+    served = ServedModel.of(model, data)
+    served.answers(rows)            # {"probabilities": …}: what must come out of the export
+    served.save(folder)             # SavedModel with the signature "serving_default"
+    served.save_keras(path)         # one model from raw rows, for Keras
+
+Raw rows are what a client has: the encoder (if any) and the head are inside.
+Written by an own tf.Module that holds only what the signature reads: Keras's
+`model.export` stores weights twice, leaves augmentation active and names
+inputs and outputs by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from kerastrain.data.source import Data
+from kerastrain.errors import ExportError
+from kerastrain.export.heads import Head, choose_head
+from kerastrain.export.naming import restore_names, traced_names
+from kerastrain.export.quiet import quiet_tensorflow
+from kerastrain.export.rows import Rows, as_tensors, input_specs, raw_rows
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model with everything between a client's row and a client's answer.
+
+    Attributes:
+        inputs: name -> TensorSpec with batch size None, in the order of the columns.
+        takes_named_inputs: the model is called with a dict and not with one array.
+    """
+
+    model: keras.Model
+    encoder: keras.Model | None
+    head: Head
+    inputs: Mapping[str, tf.TensorSpec]
+    takes_named_inputs: bool
+
+    @classmethod
+    def of(cls, model: keras.Model, data: Data) -> ServedModel:
+        """Reads inputs off the model and data, and the head off the task or the loss.
+
+        Raises:
+            ExportError: the model cannot be called, or its output does not fit the task.
+        """
+        inputs = input_specs(model, data)
+        is_named = data.encoder is not None or isinstance(data.train.inputs, Mapping)
+        served = cls(model, data.encoder, Head(None), inputs, is_named)
+        rows = {name: array[:64] for name, array in raw_rows(data, inputs).items()}
+        return cls(
+            model,
+            data.encoder,
+            choose_head(model, data, served.raw_outputs(rows)),
+            inputs,
+            is_named,
+        )
+
+    def raw_outputs(self, rows: Rows) -> Any:
+        """The model's own output for raw rows, as tensors, run eagerly on the CPU.
+
+        Raises:
+            ExportError: the model does not take the rows.
+        """
+        # On the CPU, because that is where the export is checked: GPUs round
+        # float32 products to TF32, and would differ by 1e-3.
+        try:
+            with _portable_layers(self.model), tf.device("CPU"):
+                return self._call(as_tensors(rows, self.inputs))
+        except (ValueError, TypeError, tf.errors.OpError) as error:
+            count = len(next(iter(rows.values())))
+            raise ExportError(f"The model cannot be asked about {count} rows: {error}") from error
+
+    def answers(self, rows: Rows) -> dict[str, np.ndarray]:
+        """What the signature must answer for raw rows, from the live model."""
+        with tf.device("CPU"):
+            answers = self.head.answers(self.raw_outputs(rows))
+        return {name: tensor.numpy() for name, tensor in answers.items()}
+
+    def _call(self, rows: Mapping[str, tf.Tensor]) -> Any:
+        inputs: Any = dict(rows)
+        if self.encoder is not None:
+            inputs = self.encoder(inputs, training=False)
+        elif not self.takes_named_inputs:
+            (inputs,) = inputs.values()
+        return self.model(inputs, training=False)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Writes the SavedModel; returns its signatures as {name: {"inputs": …, "outputs": …}}.
+
+        Raises:
+            ExportError: the model cannot be traced for any batch size, uses XLA
+                by force, or holds something that TensorFlow cannot save.
+        """
+        try:
+            with _portable_layers(self.model):
+                concrete, traced = self._trace()
+            module = self._module(concrete)
+            with quiet_tensorflow():
+                tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
+        except (ValueError, TypeError, AssertionError, tf.errors.OpError) as error:
+            raise ExportError(f"TensorFlow cannot save the model: {error}") from error
+        _refuse_xla(folder)
+        restore_names(folder, traced)
+        outputs = concrete.structured_outputs
+        return {"serving_default": {"inputs": _shown(self.inputs), "outputs": _shown(outputs)}}
+
+    def _trace(self) -> tuple[Any, dict[str, str]]:
+        """The concrete function of the signature, and the name of each input in it."""
+        traced = traced_names(self.inputs)
+        specs = {
+            traced[name]: tf.TensorSpec(spec.shape, spec.dtype, name=traced[name])
+            for name, spec in self.inputs.items()
+        }
+
+        def serve(rows: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            named = {name: rows[traced[name]] for name in self.inputs}
+            return self.head.answers(self._call(named))
+
+        # autograph=False as in Keras's own export: layers are called as they are in training.
+        concrete = tf.function(serve, input_signature=[specs], autograph=False)
+        concrete = concrete.get_concrete_function()
+        for name, output in concrete.structured_outputs.items():
+            if output.shape.rank == 0 or (output.shape.rank and output.shape[0] is not None):
+                raise ExportError(
+                    f"The output '{name}' has shape {output.shape}; its first dimension has to "
+                    "be the batch, of any size. Is an Input made with batch_size=…?"
+                )
+        return concrete, traced
+
+    def _module(self, concrete: Any) -> tf.Module:
+        """Holds what the function reads, each once: weights, look-up tables."""
+        layers = [layer for part in self._parts() for layer in _layers(part)]
+        read = {id(tensor) for tensor in concrete.captured_inputs}
+        own = [v.value for part in self._parts() for v in part.variables]
+        # A layer may also read a tf.Variable that Keras does not know.
+        variables = {id(v.handle): v for v in [*own, *concrete.graph.variables]}
+        module = tf.Module()
+        # Seeds of dropout and augmentation are not read without training, so they stay behind.
+        module.weights = [v for handle, v in variables.items() if handle in read]
+        module.tables = [
+            value
+            for layer in layers
+            for value in vars(layer).values()
+            if isinstance(value, tf.saved_model.experimental.TrackableResource)
+        ]
+        return module
+
+    def _parts(self) -> list[keras.Model]:
+        return [self.model] if self.encoder is None else [self.encoder, self.model]
+
+    def save_keras(self, path: Path) -> None:
+        """Writes the model from raw rows to its own output, without optimizer, as `.keras`.
+
+        Raises whatever Keras raises for a model that it cannot save.
+        """
+        with _uncompiled(self.model):
+            self._keras_model().save(path)
+
+    def _keras_model(self) -> keras.Model:
+        if self.encoder is None:
+            return self.model
+        rows = {
+            tensor.name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name)
+            for tensor in self.encoder.inputs
+        }
+        outputs = self.model(self.encoder(rows))
+        return keras.Model(rows, outputs, name=f"{self.model.name}_from_raw_rows")
+
+
+def _shown(specs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+        for name, spec in sorted(specs.items())
+    }
+
+
+def _layers(model: keras.Model) -> list[keras.layers.Layer]:
+    return list(model._flatten_layers(include_self=True, recursive=True))
+
+
+def _refuse_xla(folder: Path) -> None:
+    """TensorFlow Serving has no XLA: a function compiled by force fails there, at each request."""
+    content = (folder / "saved_model.pb").read_bytes()
+    graph = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].graph_def
+    for function in graph.library.function:
+        if function.attr["_XlaMustCompile"].b:
+            raise ExportError(
+                f"The function '{function.signature.name}' of the model is marked "
+                "jit_compile=True, which TensorFlow Serving cannot run. Take jit_compile out of "
+                "that tf.function; model.compile(jit_compile=True) does no harm."
+            )
+
+
+@contextlib.contextmanager
+def _portable_layers(model: keras.Model) -> Iterator[None]:
+    """Recurrent layers would be traced into cuDNN's operations on a machine with a GPU."""
+    chosen = [(layer, layer.use_cudnn) for layer in _layers(model) if hasattr(layer, "use_cudnn")]
+    try:
+        for layer, _ in chosen:
+            layer.use_cudnn = False
+        yield
+    finally:
+        for layer, value in chosen:
+            layer.use_cudnn = value
+
+
+@contextlib.contextmanager
+def _uncompiled(model: keras.Model) -> Iterator[None]:
+    """Keras would save the optimizer too: for Adam, three times the size, and classes to find."""
+    compiled, optimizer = model.compiled, model.optimizer
+    try:
+        model.compiled, model.optimizer = False, None
+        yield
+    finally:
+        model.compiled, model.optimizer = compiled, optimizer

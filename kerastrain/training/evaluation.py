@@ -1,0 +1,119 @@
+"""A state and examples in, {"loss": …, "accuracy": …} out.
+
+    evaluate = Evaluator(state, examples)
+    metrics = evaluate(jit=False)      # without the "val_" prefix
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kerastrain.data.source import Examples
+from kerastrain.training.executor import rows_of_replica
+from kerastrain.training.placement import placed
+from kerastrain.training.state import TrainState
+from kerastrain.training.strategy import first_device
+
+# Large enough to keep a CPU busy, small enough for a convolution's activations.
+BATCH_SIZE = 1000
+
+
+class Evaluator:
+    """Runs the model's `test_step` over all examples, each exactly once."""
+
+    def __init__(self, state: TrainState, examples: Examples, *, budget_bytes: int | None = None):
+        self._state = state
+        self._count = len(examples)
+        size = min(BATCH_SIZE, self._count) // state.replicas * state.replicas
+        self._batch_size = size or self._count
+        self._place = placed(
+            examples,
+            device=first_device(state.strategy),
+            batch_size=self._batch_size,
+            budget_bytes=budget_bytes,
+        )
+        self._order = tf.range(self._count)
+        self._chunks: dict[bool, Callable[..., None]] = {}
+
+    def __call__(self, *, jit: bool) -> dict[str, float]:
+        """The model's metrics over the examples. Leaves the metric variables reset."""
+        state = self._state
+        state.model.reset_metrics()
+        full = self._count // self._batch_size
+        limit = (self._place.max_rows or self._count) // self._batch_size
+        for done in range(0, full, max(1, limit)):
+            self._run(done * self._batch_size, min(limit, full - done), self._batch_size, jit=jit)
+        rest = self._count - full * self._batch_size
+        if rest:
+            self._run_rest(full * self._batch_size, rest)
+        metrics = as_floats(state.model.get_metrics_result())
+        state.model.reset_metrics()
+        return metrics
+
+    def _run(self, first_row: int, steps: int, batch_size: int, *, jit: bool) -> None:
+        chunk = self._place.chunk(self._order, first_row, steps * batch_size)
+        if jit not in self._chunks:
+            self._chunks[jit] = self._compile(jit)
+        self._chunks[jit](chunk.tensors, chunk.order, tf.constant(chunk.offset), tf.constant(steps))
+
+    def _run_rest(self, first_row: int, rows: int) -> None:
+        chunk = self._place.chunk(self._order, first_row, rows)
+        self._rest(chunk.tensors, chunk.order, tf.constant(chunk.offset), tf.constant(rows))
+
+    def _compile(self, jit: bool) -> Callable[..., None]:
+        state, batch_size = self._state, self._batch_size
+        share = batch_size // state.replicas
+
+        @tf.function(jit_compile=True if jit else None, reduce_retracing=True)
+        def chunk(tensors: Any, order: tf.Tensor, offset: tf.Tensor, steps: tf.Tensor) -> None:
+            i = tf.constant(0)
+            while i < steps:
+                start = offset + i * batch_size
+
+                def one_replica(start: tf.Tensor = start) -> None:
+                    rows = rows_of_replica(order, start, share)
+                    state.model.test_step(tf.nest.map_structure(lambda t: tf.gather(t, rows), tensors))
+
+                state.strategy.run(one_replica)
+                i += 1
+
+        return chunk
+
+    @tf.function(reduce_retracing=True)
+    def _rest(self, tensors: Any, order: tf.Tensor, offset: tf.Tensor, rows: tf.Tensor) -> None:
+        """The rows beyond the full batches, dealt to the replicas as evenly as possible."""
+        state = self._state
+
+        def one_replica() -> None:
+            first, last = _share(rows, _replica(), state.replicas)
+            # A replica without a row must not count: the mean of nothing is NaN.
+            if last > first:
+                own = tf.slice(order, [offset + first], [last - first])
+                state.model.test_step(tf.nest.map_structure(lambda t: tf.gather(t, own), tensors))
+
+        state.strategy.run(one_replica)
+
+
+def as_floats(metrics: dict[str, Any]) -> dict[str, float]:
+    """Keras's metric results as plain numbers; a result of several is named by position."""
+    plain: dict[str, float] = {}
+    for name, value in metrics.items():
+        array = np.asarray(value, np.float64)
+        if array.ndim == 0:
+            plain[name] = float(array)
+        else:
+            plain.update({f"{name}_{i}": float(v) for i, v in enumerate(array.ravel())})
+    return plain
+
+
+def _replica() -> tf.Tensor:
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+
+
+def _share(rows: tf.Tensor, replica: tf.Tensor, replicas: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The half-open range of rows that a replica takes."""
+    return rows * replica // replicas, rows * (replica + 1) // replicas

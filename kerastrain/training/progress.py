@@ -1,0 +1,56 @@
+"""What callbacks remember, kept in the checkpoint.
+
+    state.host["callbacks"] = callback_progress(callbacks)
+    restore_progress(callbacks, state.host["callbacks"])     # after on_train_begin
+
+A callback with `get_state()` and `set_state(values)` says itself what must survive
+(JSON values). Of any other (Keras's ReduceLROnPlateau, a user's own) the plain
+attributes are kept: numbers, strings, truth values, None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def callback_progress(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Any]:
+    """{"0 EarlyStopping": {...}, …}: the state of every callback that has one."""
+    states = {
+        _name(position, callback): _state(callback) for position, callback in enumerate(callbacks)
+    }
+    return {name: state for name, state in states.items() if state}
+
+
+def restore_progress(
+    callbacks: Sequence[keras.callbacks.Callback], recorded: Mapping[str, Any]
+) -> None:
+    """Gives every callback back what `callback_progress` kept of it."""
+    for position, callback in enumerate(callbacks):
+        state = recorded.get(_name(position, callback))
+        if state is None:
+            continue
+        if hasattr(callback, "set_state"):
+            callback.set_state(state)
+        else:
+            for attribute, value in state.items():
+                setattr(callback, attribute, value)
+
+
+def _name(position: int, callback: keras.callbacks.Callback) -> str:
+    return f"{position} {type(callback).__name__}"
+
+
+def _state(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    if hasattr(callback, "get_state"):
+        return callback.get_state()
+    if getattr(callback, "per_chunk", False):
+        return {}  # Displays and logs of this package derive everything from the run.
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in vars(callback).items()
+        if value is None or isinstance(value, (bool, int, float, str, np.generic))
+    }

@@ -1,0 +1,257 @@
+"""TrainState: all that a checkpoint holds. What is not in it does not survive.
+
+    state = TrainState(model, strategy=strategy, seed=0, example=first_batch)
+    state.checkpoint()            # tf.train.Checkpoint over variables and host values
+    state.describe()              # [["model", path, shape, dtype], …] for the strict match
+
+Variables are flat lists of raw `tf.Variable`s. `tf.train.Checkpoint(model=model)`
+would silently leave out seed generators, metrics and layers held in Python lists.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastrain.errors import CheckpointError, KerastrainError, OptionsError
+from kerastrain.training.randomness import SeedStreams
+from kerastrain.training.strategy import replica_values
+
+
+class TrainState:
+    """A compiled model under training, its position, and host values that must survive.
+
+    Attributes:
+        model, optimizer: Keras's own.
+        step: optimizer steps done (the global step).
+        host: JSON-able values: history, callbacks' progress, environment.
+    """
+
+    def __init__(
+        self, model: keras.Model, *, strategy: tf.distribute.Strategy, seed: int, batch: Any
+    ):
+        """Builds everything that Keras would build at the first batch.
+
+        Args:
+            model: compiled; made inside `strategy.scope()`.
+            batch: a few examples, (inputs, targets[, weights]), by which a model that
+                is not built yet learns its shapes.
+
+        Raises:
+            KerastrainError: the model is not compiled, was made outside the strategy's
+                scope, or does not take these examples.
+        """
+        if not getattr(model, "compiled", False) or model.optimizer is None:
+            raise KerastrainError(
+                f"The model '{model.name}' is not compiled; "
+                "call model.compile(optimizer=…, loss=…) first."
+            )
+        self.model = model
+        self.optimizer = model.optimizer
+        self.strategy = strategy
+        self.step = 0
+        self.host: dict[str, Any] = {}
+        with strategy.scope():
+            self._build(batch)
+            self._host_text = tf.Variable("", dtype=tf.string, name="host")
+        self._loss_metric = next((m for m in model.metrics if m.name == "loss"), None)
+        self._seeds = SeedStreams(model, seed)
+        if strategy.num_replicas_in_sync > 1:
+            self._check_scope()
+            self._check_clipping()
+
+    @property
+    def replicas(self) -> int:
+        return self.strategy.num_replicas_in_sync
+
+    @property
+    def trainable_values(self) -> list[tf.Variable]:
+        """The raw trainable variables, in Keras's order: what gradients are taken of."""
+        return [v.value for v in self.model.trainable_variables]
+
+    @property
+    def learning_rate(self) -> float:
+        return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+
+    # What step functions use.
+
+    def predict(self, inputs: Any, *, training: bool) -> Any:
+        """The model's outputs; `training` is passed on when the model takes it."""
+        if self.model._call_has_training_arg:
+            return self.model(inputs, training=training)
+        return self.model(inputs)
+
+    def begin_step(self, step: tf.Tensor) -> None:
+        """Sets the random numbers of this step on this replica. step: int64 scalar."""
+        context = tf.distribute.get_replica_context()
+        self._seeds.set(step, tf.cast(context.replica_id_in_sync_group, tf.int64))
+
+    def apply_gradients(self, gradients: list[tf.Tensor | None]) -> None:
+        """One optimizer update, the same on every replica.
+
+        Over several replicas the gradients are summed and clipped first: Keras's own order
+        (clip and look for infinities, then sum) clips each replica's share by itself and
+        lets replicas disagree on whether to skip a step.
+        """
+        if self.replicas > 1:
+            whole = self._clipped(self._summed(gradients))
+            # Keras sums over the replicas once more when it applies, hence the division.
+            gradients = [None if g is None else g / self.replicas for g in whole]
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+
+    def update_metrics(self, loss: Any, x: Any, y: Any, predictions: Any, weights: Any) -> tf.Tensor:
+        """Updates the running loss and the compiled metrics; returns this replica's mean loss."""
+        own_loss = tf.cast(loss, tf.float32) * self.replicas
+        rows = tf.shape(tf.nest.flatten(x)[0])[0]
+        if self._loss_metric is not None:
+            self._loss_metric.update_state(own_loss, sample_weight=rows)
+        self.model.compute_metrics(x, y, predictions, weights)
+        return own_loss
+
+    # What is saved.
+
+    def variables(self) -> dict[str, list[tuple[str, tf.Variable]]]:
+        """Every variable that is saved, by group, as (path, raw variable)."""
+        optimizer = [(v.path, v.value) for v in self.optimizer.variables]
+        return {
+            "model": self._with_replicas(self.model.variables),
+            "optimizer": optimizer,
+            "metrics": self._with_replicas(self.model.metrics_variables),
+        }
+
+    def describe(self) -> list[list[Any]]:
+        """[group, path, shape, dtype] of every saved variable, in the order of saving."""
+        return [
+            [group, path, list(variable.shape), variable.dtype.name]
+            for group, members in self.variables().items()
+            for path, variable in members
+        ]
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """The tf.train.Checkpoint over everything; host values as of the last `pack`."""
+        groups = {
+            group: [variable for _, variable in members]
+            for group, members in self.variables().items()
+        }
+        return tf.train.Checkpoint(host=self._host_text, **groups)
+
+    def pack(self) -> None:
+        """Puts step and host values into the variable that is saved."""
+        self._host_text.assign(json.dumps({"step": self.step, **self.host}))
+
+    def unpack(self) -> None:
+        """Takes step and host values from the restored variable."""
+        text = self._host_text.numpy()
+        try:
+            self.host = json.loads(text)
+            self.step = int(self.host.pop("step"))
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"The checkpoint's host values cannot be read: {error}") from error
+
+    # Copies in memory, for measuring how steps are best run.
+
+    def snapshot(self) -> list[np.ndarray]:
+        """The values of all variables."""
+        return [variable.numpy() for variable in self._plain_variables()]
+
+    def assign(self, snapshot: list[np.ndarray]) -> None:
+        """Puts every variable back to a snapshot."""
+        for variable, value in zip(self._plain_variables(), snapshot, strict=True):
+            variable.assign(value)
+
+    def average_replicas(self) -> None:
+        """Makes replica-local statistics (batch normalisation's) the mean of all replicas.
+
+        Called before each evaluation, so that what is evaluated, kept and exported is one
+        model. A no-op on one device.
+        """
+        if self.replicas == 1:
+            return
+        for variable in self.model.non_trainable_variables:
+            copies = replica_values(variable.value)
+            if len(copies) > 1 and variable.value.dtype.is_floating:
+                mean = np.mean([copy.numpy() for copy in copies], axis=0)
+                for copy in copies:
+                    copy.assign(mean.astype(copy.dtype.as_numpy_dtype))
+
+    def _plain_variables(self) -> list[tf.Variable]:
+        return [
+            copy
+            for members in self.variables().values()
+            for _, variable in members
+            for copy in replica_values(variable)
+        ]
+
+    def _with_replicas(self, variables: list[Any]) -> list[tuple[str, tf.Variable]]:
+        """Variables whose replicas differ (metrics, statistics, seeds) one by one, others once."""
+        named = []
+        for variable in variables:
+            copies = replica_values(variable.value)
+            if variable.trainable or len(copies) == 1:
+                named.append((variable.path, variable.value))
+            else:
+                named += [(f"{variable.path}@{i}", copy) for i, copy in enumerate(copies)]
+        return named
+
+    def _build(self, batch: Any) -> None:
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        try:
+            # Keras's own way of building model, loss and metrics without running them.
+            self.model._symbolic_build(data_batch=(x, y, weights))
+        except KerastrainError:
+            raise
+        except Exception as error:
+            raise KerastrainError(
+                f"The model '{self.model.name}' does not take these examples "
+                f"(inputs {_spec(x)}, targets {_spec(y)}): {error}"
+            ) from error
+        self.optimizer.build(self.model.trainable_variables)
+
+    def _summed(self, gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
+        context = tf.distribute.get_replica_context()
+        present = [g for g in gradients if g is not None]
+        reduced = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present))
+        return [None if g is None else next(reduced) for g in gradients]
+
+    def _clipped(self, gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
+        if not _clips(self.optimizer):
+            return gradients
+        clipped = iter(self.optimizer._clip_gradients([g for g in gradients if g is not None]))
+        return [None if g is None else next(clipped) for g in gradients]
+
+    def _check_scope(self) -> None:
+        outside = [
+            v.path for v in self.model.variables if len(replica_values(v.value)) != self.replicas
+        ]
+        if outside:
+            raise KerastrainError(
+                f"The model '{self.model.name}' was made outside the strategy's scope "
+                f"({outside[0]} lies on one device, the run uses {self.replicas}). Give a function "
+                "that returns the compiled model instead of the model, or use strategy='one_device'."
+            )
+
+    def _check_clipping(self) -> None:
+        inner = getattr(self.optimizer, "inner_optimizer", None)
+        if inner is not None and _clips(inner):
+            # The scaled gradients cannot be clipped before the optimizer has unscaled them.
+            raise OptionsError(
+                f"Gradient clipping with loss scaling is not supported over {self.replicas} "
+                "replicas. Use --precision=mixed_bfloat16 or --strategy=one_device."
+            )
+
+
+def _clips(optimizer: keras.Optimizer) -> bool:
+    limits = ("clipnorm", "global_clipnorm", "clipvalue")
+    return any(getattr(optimizer, limit, None) is not None for limit in limits)
+
+
+def _spec(value: Any) -> Any:
+    return tf.nest.map_structure(
+        lambda array: f"{array.dtype.name if hasattr(array.dtype, 'name') else array.dtype}"
+        f"{list(array.shape)}",
+        value,
+    )

@@ -1,0 +1,66 @@
+"""A small convolutional network (32 and 64 filters) on MNIST or Fashion-MNIST.
+
+    kerastrain train --recipe=mnist_cnn --workdir=runs/mnist_cnn [--data_dir=DIR]
+
+RESULTS
+
+Settings (`--set=NAME=VALUE`): `dataset` (mnist, fashion_mnist), `filters` of the first
+convolution (the second has twice as many), `dropout` rate, `decay` of the learning rate in an
+epoch (1.0: none).
+"""
+
+import kerastrain
+from kerastrain.data.images import load_image_data
+
+
+def load_data(options):
+    return load_image_data(options.settings["dataset"], options)
+
+
+def build_model(options, data):
+    # Imported here: to name or list a recipe takes no TensorFlow.
+    import keras
+    from keras import layers
+
+    settings = options.settings
+    image = keras.Input(shape=(28, 28), dtype="uint8", name="image")
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Reshape((28, 28, 1))(x)
+    x = layers.Conv2D(settings["filters"], 3, activation="relu")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(2 * settings["filters"], 3, activation="relu")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(settings["hidden"], activation="relu")(x)
+    x = layers.Dropout(settings["dropout"])(x)
+    classes = len(data.task.classes)
+    logits = layers.Dense(classes, dtype="float32", name="logits")(x)
+    model = keras.Model(image, logits, name="mnist_cnn")
+
+    optimizer = kerastrain.build_optimizer(options)
+    optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(
+        options.learning_rate,
+        decay_steps=-(-len(data.train) // options.batch_size),
+        decay_rate=settings["decay"],
+    )
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+RECIPE = kerastrain.Recipe(
+    load_data=load_data,
+    build_model=build_model,
+    objective="val_accuracy",
+    defaults={"max_epochs": 15, "patience": 5, "batch_size": 128, "learning_rate": 0.001},
+    settings={
+        "dataset": "mnist",
+        "filters": 32,
+        "hidden": 128,
+        "dropout": 0.5,
+        "decay": 0.8,
+    },
+)

@@ -1,0 +1,53 @@
+"""The classic 784-128-10 network on MNIST or Fashion-MNIST.
+
+    kerastrain train --recipe=mnist_mlp --workdir=runs/mnist_mlp [--data_dir=DIR]
+
+RESULTS
+
+Settings (`--set=NAME=VALUE`): `dataset` (mnist, fashion_mnist), `hidden` units, `dropout`
+rate, `decay` of the learning rate in an epoch (1.0: none).
+"""
+
+import kerastrain
+from kerastrain.data.images import load_image_data
+
+
+def load_data(options):
+    return load_image_data(options.settings["dataset"], options)
+
+
+def build_model(options, data):
+    # Imported here: to name or list a recipe takes no TensorFlow.
+    import keras
+    from keras import layers
+
+    image = keras.Input(shape=(28, 28), dtype="uint8", name="image")
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Flatten()(x)
+    x = layers.Dense(options.settings["hidden"], activation="relu")(x)
+    x = layers.Dropout(options.settings["dropout"])(x)
+    classes = len(data.task.classes)
+    logits = layers.Dense(classes, dtype="float32", name="logits")(x)
+    model = keras.Model(image, logits, name="mnist_mlp")
+
+    optimizer = kerastrain.build_optimizer(options)
+    optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(
+        options.learning_rate,
+        decay_steps=-(-len(data.train) // options.batch_size),
+        decay_rate=options.settings["decay"],
+    )
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+RECIPE = kerastrain.Recipe(
+    load_data=load_data,
+    build_model=build_model,
+    objective="val_accuracy",
+    defaults={"max_epochs": 30, "patience": 8, "batch_size": 128, "learning_rate": 0.002},
+    settings={"dataset": "mnist", "hidden": 128, "dropout": 0.2, "decay": 0.9},
+)

@@ -1,0 +1,54 @@
+"""What every test needs: quiet TensorFlow, property tests without a clock, real data, the command.
+
+Real data lie beside the checkout, in `../shared/data`; where they do not, tests
+that ask for them are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Before anything imports TensorFlow; processes that tests start inherit it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = Path(__file__).parents[1]
+
+# A busy machine is slow, which is no failure.
+hypothesis.settings.register_profile("kerastrain", deadline=None)
+hypothesis.settings.load_profile("kerastrain")
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; without it the test is skipped."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real data sets are not beside the checkout")
+    return folder
+
+
+@pytest.fixture
+def run_kerastrain(tmp_path: Path) -> Command:
+    """Runs `kerastrain ARGUMENTS…` as a process of its own, in a fresh folder."""
+
+    def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kerastrain", *arguments]
+        settings = {"cwd": tmp_path, "capture_output": True, "text": True, **settings}
+        return subprocess.run(command, check=False, **settings)  # type: ignore[call-overload]
+
+    return run

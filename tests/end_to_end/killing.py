@@ -1,0 +1,120 @@
+"""Runs the real command, kills it at chosen instants, and reads what a run left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+RECIPES = Path(__file__).parent / "recipes"
+DEADLINE_SECONDS = 300
+
+# What depends on the clock, and nothing else may be left out of a comparison.
+CLOCK = ("seconds", "examples_per_second")
+
+
+def start(workdir: Path, *flags: str, environment: dict[str, str] | None = None):
+    """Starts `kerastrain train` in a process of its own."""
+    log = open(workdir.parent / f"{workdir.name}.log", "a")
+    return subprocess.Popen(
+        [sys.executable, "-m", "kerastrain", "train", f"--workdir={workdir}", *flags],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def finish(workdir: Path, *flags: str, environment: dict[str, str] | None = None) -> None:
+    process = start(workdir, *flags, environment=environment)
+    status = process.wait(DEADLINE_SECONDS)
+    assert status == 0, (workdir.parent / f"{workdir.name}.log").read_text()[-4000:]
+
+
+def kill_when(condition: Callable[[], bool], process) -> bool:
+    """SIGKILLs the process as soon as the condition holds; False when it ended before."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while process.poll() is None:
+        if condition():
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return True
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.0005)
+    return False
+
+
+def training_has_begun(workdir: Path) -> Callable[[], bool]:
+    """True from the first checkpoint on, or the first saved by this start of the run."""
+    before = _newest_step(workdir)
+    return lambda: _newest_step(workdir) > before
+
+
+def after(seconds: float, condition: Callable[[], bool]) -> Callable[[], bool]:
+    """True `seconds` after the condition became true."""
+    began: list[float] = []
+
+    def is_due() -> bool:
+        if not began and condition():
+            began.append(time.monotonic())
+        return bool(began) and time.monotonic() - began[0] >= seconds
+
+    return is_due
+
+
+def in_a_save(workdir: Path) -> Callable[[], bool]:
+    """True while files of a checkpoint lie there that its record does not commit yet."""
+
+    def is_saving() -> bool:
+        folder = workdir / "checkpoints" / "latest"
+        names = {path.name for path in folder.glob("ckpt-*")} if folder.is_dir() else set()
+        committed = {name.removesuffix(".json") for name in names if name.endswith(".json")}
+        return any(name.partition(".")[0].partition("_")[0] not in committed for name in names)
+
+    return is_saving
+
+
+def appears(marker: Path) -> Callable[[], bool]:
+    marker.unlink(missing_ok=True)
+    return marker.exists
+
+
+def random_instant(workdir: Path, rng: random.Random, longest: float) -> Callable[[], bool]:
+    return after(rng.uniform(0, longest), training_has_begun(workdir))
+
+
+def what_remains(workdir: Path) -> dict[str, object]:
+    """Everything that must not depend on interruptions: bytes, history, stop, logs, export."""
+    import tensorflow as tf
+
+    found: dict[str, object] = {}
+    for kind in ("latest", "best"):
+        folder = workdir / "checkpoints" / kind
+        newest = max(int(path.stem[5:]) for path in folder.glob("ckpt-*.json"))
+        reader = tf.train.load_checkpoint(str(folder / f"ckpt-{newest}"))
+        found[f"{kind} step"] = newest
+        for name in reader.get_variable_to_shape_map():
+            value = reader.get_tensor(name)
+            if name.startswith("host"):
+                host = json.loads(value)
+                found[f"{kind} {name}"] = {k: v for k, v in host.items() if k not in CLOCK}
+            else:
+                found[f"{kind} {name}"] = value if isinstance(value, bytes) else value.tobytes()
+    result = json.loads((workdir / "result.json").read_text())
+    found["result"] = {k: v for k, v in result.items() if k != "export"}
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    found["metrics.jsonl"] = [
+        {k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in lines
+    ]
+    return found
+
+
+def _newest_step(workdir: Path) -> int:
+    folder = workdir / "checkpoints" / "latest"
+    steps = [int(path.stem[5:]) for path in folder.glob("ckpt-*.json")] if folder.is_dir() else []
+    return max(steps, default=-1)

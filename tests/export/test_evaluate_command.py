@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+from kerastrain.cli import evaluate
+from kerastrain.errors import DataError, ExportError, UsageError, WorkdirError
+from kerastrain.export import verification
+from kerastrain.export.publishing import publish
+from kerastrain.options import TrainOptions
+from kerastrain.recipe import load_recipe
+from kerastrain.workdir import Workdir, write_json
+
+RECIPE = """
+import numpy as np
+from pathlib import Path
+from kerastrain import Classification, Data, Examples, Recipe
+
+def load_data(options):
+    rows = np.load(Path(options.data_dir or ".") / "rows.npy")
+    labels = (rows[:, 0] > 0).astype("int64")
+    train, test = Examples(rows[:80], labels[:80]), Examples(rows[80:], labels[80:])
+    return Data(train=train, test=test, task=Classification(("cold", "warm")))
+
+RECIPE = Recipe(load_data=load_data, build_model=None)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A work directory as training leaves it: run.json and one export."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "weather.py").write_text(RECIPE)
+    rows = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    (folder / "data").mkdir()
+    np.save(folder / "data" / "rows.npy", rows)
+    options = TrainOptions(
+        recipe=str(folder / "weather.py"), workdir=str(folder / "run"), data_dir=f"{folder}/data"
+    )
+    data = load_recipe(options.recipe).recipe.load_data(options)
+    model = keras.Sequential([keras.Input((3,), name="weather-row"), keras.layers.Dense(1)])
+    model.set_weights([np.array([[5.0], [0.0], [0.0]]), np.zeros(1)])
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    workdir = Workdir(options.workdir)
+    workdir.create()
+    record = {
+        "recipe": options.recipe,
+        "given": options.to_json(),
+        "resolved": options.to_json(),
+        "data_fingerprint": data.fingerprint(),
+    }
+    write_json(workdir.run_file, record)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "check_in_fresh_process", verification.check)
+        publish(model, data, base=workdir.exports / "weather", facts={})
+    return workdir
+
+
+def run_evaluate(*arguments):
+    values = evaluate.FLAGS
+    values.unparse_flags()
+    for name in values:
+        values[name].unparse()
+    values(["evaluate", *arguments])
+    return evaluate.run(values)
+
+
+def test_json_is_one_line_with_the_metrics(run, capsys):
+    assert run_evaluate(f"--workdir={run}", "--json") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    metrics = json.loads(line)["metrics"]
+    assert metrics["accuracy"] == 1.0
+    assert set(metrics) == {"accuracy", "loss", "f1_macro", "roc_auc"}
+
+
+def test_the_command_writes_nothing_but_that_line(run, run_kerastrain):
+    done = run_kerastrain("evaluate", f"--workdir={run}", "--json")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert list(json.loads(done.stdout)) == ["metrics"]
+    assert done.stdout.count("\n") == 1
+
+
+def test_without_json_a_table_is_shown(run, capsys):
+    assert run_evaluate(f"--workdir={run}") == 0
+    shown = capsys.readouterr().out
+    assert "accuracy" in shown
+    assert "120 test rows" in shown
+
+
+def test_data_may_have_moved(run, tmp_path, capsys):
+    (tmp_path / "rows.npy").write_bytes((run.path.parent / "data" / "rows.npy").read_bytes())
+    assert run_evaluate(f"--workdir={run}", f"--data_dir={tmp_path}", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"] == 1.0
+
+
+def test_other_data_are_refused(run, tmp_path):
+    np.save(tmp_path / "rows.npy", np.ones((200, 3), np.float32))
+    with pytest.raises(DataError, match="fingerprint differs"):
+        run_evaluate(f"--workdir={run}", f"--data_dir={tmp_path}")
+
+
+def test_a_changed_export_is_refused(run, tmp_path):
+    copy = Workdir(tmp_path / "run")
+    (copy.exports / "weather" / "1").mkdir(parents=True)
+    copy.run_file.write_bytes(run.run_file.read_bytes())
+    for name in ("manifest.json", "saved_model.pb"):
+        content = (run.exports / "weather" / "1" / name).read_bytes()
+        (copy.exports / "weather" / "1" / name).write_bytes(content)
+    with pytest.raises(ExportError, match="is missing"):
+        run_evaluate(f"--workdir={copy}")
+
+
+def test_without_a_workdir_it_is_a_usage_error():
+    with pytest.raises(UsageError, match="--workdir is missing"):
+        run_evaluate()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_a_folder_without_a_run_is_named(tmp_path, name):
+    with pytest.raises(WorkdirError, match="holds no run"):
+        run_evaluate(f"--workdir={tmp_path / name}")
+
+
+def test_a_run_that_has_exported_nothing_yet_is_named(run, tmp_path):
+    (tmp_path / "run.json").write_bytes(run.run_file.read_bytes())
+    with pytest.raises(ExportError, match="Nothing is exported yet"):
+        run_evaluate(f"--workdir={tmp_path}")
+
+
+def test_a_run_started_from_python_cannot_load_its_data_again(run, tmp_path):
+    record = json.loads(run.run_file.read_text())
+    write_json(tmp_path / "run.json", {**record, "recipe": None})
+    with pytest.raises(WorkdirError, match="started from Python"):
+        run_evaluate(f"--workdir={tmp_path}")
+
+
+def test_mistakes_are_told_without_importing_tensorflow(tmp_path):
+    script = f"""
+        import sys
+        from kerastrain.cli import evaluate
+        values = evaluate.FLAGS
+        values(["evaluate", "--workdir={tmp_path}"])
+        try:
+            evaluate.run(values)
+        except evaluate.WorkdirError:
+            assert "tensorflow" not in sys.modules and "sklearn" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)

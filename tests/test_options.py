@@ -1,0 +1,178 @@
+import contextlib
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kerastrain.errors import KerastrainError, ObjectiveError, OptionsError
+from kerastrain.options import JIT, PRECISIONS, STRATEGIES, Interval, TrainOptions
+
+COUNT = st.integers(1, 10**9)
+SETTING = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=20))
+OPTIONS = st.builds(
+    TrainOptions,
+    recipe=st.text(min_size=1),
+    data=st.none() | st.text(),
+    target=st.none() | st.text(),
+    max_epochs=st.none() | COUNT,
+    batch_size=st.none() | COUNT,
+    learning_rate=st.none() | st.floats(min_value=1e-12, max_value=1e6),
+    seed=st.integers(0, 2**31 - 1),
+    patience=st.none() | st.integers(0, 1000),
+    objective=st.sampled_from([None, "val_loss", "val_f2:max"]),
+    evaluate_every=st.sampled_from(["1epochs", "20steps"]),
+    strategy=st.sampled_from(STRATEGIES),
+    jit=st.sampled_from(JIT),
+    precision=st.sampled_from(PRECISIONS),
+    settings=st.dictionaries(st.from_regex(r"[a-z_]+", fullmatch=True), SETTING, max_size=4),
+)
+
+
+# Intervals
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [
+        ("500steps", Interval(500, "steps")),
+        ("1step", Interval(1, "steps")),
+        ("step", Interval(1, "steps")),
+        ("epoch", Interval(1, "epochs")),
+        (" 2 epochs ", Interval(2, "epochs")),
+        ("2.0epochs", Interval(2, "epochs")),
+        ("30s", Interval(30, "seconds")),
+        ("0.5seconds", Interval(0.5, "seconds")),
+        ("10min", Interval(600, "seconds")),
+        ("1minute", Interval(60, "seconds")),
+    ],
+)
+def test_an_interval_is_a_count_and_a_unit(text, interval):
+    assert Interval.parse(text) == interval
+
+
+@given(COUNT, st.sampled_from(["steps", "epochs", "seconds"]))
+def test_what_an_interval_shows_reads_back_as_the_same(count, unit):
+    interval = Interval(float(count), unit)
+    assert Interval.parse(str(interval)) == interval
+
+
+@given(st.floats(min_value=1e-9, max_value=1e15))
+def test_any_number_of_seconds_reads_back_as_the_same(seconds):
+    interval = Interval(seconds, "seconds")
+    assert Interval.parse(str(interval)) == interval
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "0steps", "-1steps", "1.5epochs", "0s", "1hour", "steps5", "1e3steps", "nans"]
+)
+def test_what_is_no_interval_is_refused_by_the_flags_name(text):
+    with pytest.raises(OptionsError, match="--checkpoint_every is .*; expected .*500steps"):
+        Interval.parse(text, flag="checkpoint_every")
+
+
+@given(st.text() | st.from_regex(r"\d{1,400}(steps|s)", fullmatch=True))
+def test_any_text_is_an_interval_or_a_clear_error(text):
+    with contextlib.suppress(OptionsError):
+        assert 0 < Interval.parse(text).count < math.inf
+
+
+# Options
+
+
+@given(OPTIONS)
+def test_options_survive_json(options):
+    assert TrainOptions.from_json(json.loads(json.dumps(options.to_json()))) == options
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_epochs", 0),
+        ("max_epochs", 2.5),
+        ("max_steps", -1),
+        ("batch_size", 0),
+        ("batch_size", "64"),
+        ("batch_size", True),
+        ("patience", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", -0.1),
+        ("learning_rate", math.nan),
+        ("learning_rate", math.inf),
+        ("learning_rate", "fast"),
+        ("seed", -1),
+        ("seed", 2**31),
+        ("strategy", "tpu"),
+        ("jit", "yes"),
+        ("precision", "float16"),
+        ("checkpoint_every", "often"),
+        ("evaluate_every", "often"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_what_is_expected(field, value):
+    with pytest.raises(OptionsError, match=f"^--{field} is .*expected"):
+        TrainOptions(**{field: value})
+
+
+def test_evaluations_on_the_clock_are_refused():
+    with pytest.raises(OptionsError, match="expected steps or epochs"):
+        TrainOptions(evaluate_every="30s")
+
+
+def test_an_objective_of_unknown_direction_is_refused_at_once():
+    with pytest.raises(ObjectiveError, match="Say it"):
+        TrainOptions(objective="val_score")
+
+
+def test_recorded_options_of_another_version_are_refused():
+    with pytest.raises(OptionsError, match=r"hold 'batchsize'.*Did you mean 'batch_size'"):
+        TrainOptions.from_json({"batchsize": 3})
+
+
+def test_a_difference_says_what_was_recorded_and_what_is_now():
+    recorded = TrainOptions(batch_size=128, learning_rate=0.1)
+    assert replace(recorded, batch_size=64, learning_rate=None).differences(recorded) == [
+        "batch_size: 128 recorded, 64 now",
+        "learning_rate: 0.1 recorded, (the recipe's default) now",
+    ]
+
+
+@given(OPTIONS)
+def test_options_do_not_differ_from_themselves_once_recorded(options):
+    recorded = TrainOptions.from_json(json.loads(json.dumps(options.to_json())))
+    assert options.differences(recorded) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_epochs": 9, "max_steps": 9},  # a run may be made longer
+        {"checkpoint_every": "5min"},
+        {"workdir": "elsewhere", "data": "moved.csv", "data_dir": "moved"},
+        {"evaluate_every": "1epoch", "objective": "val_loss:min", "optimizer": "Adam"},
+        {"settings": {"hidden": [256, 128], "dropout": 0.5}},
+    ],
+)
+def test_what_changes_nothing_that_is_learned_is_no_difference(changes):
+    recorded = TrainOptions(
+        objective="val_loss", optimizer="adam", settings={"dropout": 0.5, "hidden": (256, 128)}
+    )
+    assert replace(recorded, **changes).differences(recorded) == []
+
+
+def test_a_location_left_out_is_the_recorded_one():
+    recorded = TrainOptions(data="a.csv")
+    assert TrainOptions().located_like(recorded).data == "a.csv"
+    assert TrainOptions(data="b.csv").located_like(recorded).data == "b.csv"
+    assert TrainOptions(data_dir="d").located_like(recorded).data is None
+
+
+def test_options_are_frozen():
+    with pytest.raises(AttributeError):
+        TrainOptions().seed = 1  # type: ignore[misc]
+
+
+def test_every_refusal_is_an_error_of_the_user():
+    assert issubclass(OptionsError, KerastrainError)
