@@ -103,7 +103,7 @@ def bench_saving(x: np.ndarray, y: np.ndarray, rounds: int | None) -> None:
     from peers import mlp
     from saving import measure
 
-    cost = measure(mlp, x.reshape(len(x), -1), y, epochs=40, pairs=rounds or 2)
+    cost = measure(mlp, x.reshape(len(x), -1), y, epochs=100, pairs=rounds or 2)
     title = "Saving every 30 s (MLP, with Adam's state)"
     table = Table("", "a save", "of 30 s", "target", title=title)
     for name, seconds in (

@@ -296,8 +296,10 @@ def _as_examples(arrays: tuple[Any, ...], name: str) -> Examples:
     import numpy as np
 
     if not isinstance(arrays, (tuple, list)) or len(arrays) not in (2, 3):
-        shown = f"{type(arrays).__name__} of {len(arrays)}" if hasattr(arrays, "__len__") else (
-            type(arrays).__name__
+        shown = (
+            f"{type(arrays).__name__} of {len(arrays)}"
+            if hasattr(arrays, "__len__")
+            else (type(arrays).__name__)
         )
         raise DataError(f"{name} is a {shown}; expected arrays (x, y) or (x, y, sample_weight).")
     x, y, *weights = arrays

@@ -9,7 +9,6 @@ anything in the work directory is changed.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -214,7 +213,7 @@ class Session:
             return
         if data.split_rows:
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, **data.split_rows)
+            np.savez_compressed(buffer, allow_pickle=False, **data.split_rows)
             write_bytes(self.workdir.splits_file, buffer.getvalue())
         write_json(
             self.workdir.run_file,
@@ -297,9 +296,7 @@ class Session:
 
     # After the last step.
 
-    def _finish(
-        self, state: TrainState, data: Data, loop: Loop, ended: Ended
-    ) -> dict[str, Any]:
+    def _finish(self, state: TrainState, data: Data, loop: Loop, ended: Ended) -> dict[str, Any]:
         progress = self.early_stopping.progress
         stopped = self._explanation(ended)
         if progress.best is None:

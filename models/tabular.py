@@ -3,6 +3,10 @@
     kerastrain train --recipe=tabular --data=housing.csv --target=median_house_value \
         --workdir=runs/housing
 
+Test split (20 %), seed 0, defaults, two cores shared with other work:
+    California housing (median_house_value): RMSE 50,600, 79 epochs, 93 s in all
+    Adult (income): accuracy 0.860, 14 epochs, 71 s in all
+
 A multilayer perceptron on columns that were encoded once (numbers standardised,
 categories one-hot). Settings (--set=NAME=VALUE): hidden=256 units in each of
 layers=2 hidden layers, dropout=0.1 after each.

@@ -49,6 +49,6 @@ RECIPE = kerastrain.Recipe(
     load_data=load_data,
     build_model=build_model,
     objective="val_loss",
-    defaults={"max_epochs": 300, "patience": 300, "batch_size": 4, "learning_rate": 0.05},
+    defaults={"max_epochs": 100, "patience": 100, "batch_size": 4, "learning_rate": 0.1},
     settings={"hidden": 8},
 )

@@ -104,7 +104,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             self._dirty = True
         if self.progress.stopped:
             self.model.stop_training = True
-        if self._in_fit and self.directory:
+        if self._in_fit and self._progress_file:
             self.commit()
             write_json(self._progress_file, self.get_state())
 
@@ -135,7 +135,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         Raises:
             CheckpointError: they could not be written.
         """
-        if not self._dirty or not self.directory:
+        if not self._dirty or not self.directory or self.best_step is None:
             return
         folder, variables = self._disk()
         for variable, value in zip(variables, self.best_weights, strict=True):
@@ -156,7 +156,9 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             weights = self.model.weights
             with tf.device("/cpu:0"):
                 variables = [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights]
-            described = [[w.path, list(w.shape), keras.backend.standardize_dtype(w.dtype)] for w in weights]
+            described = [
+                [w.path, list(w.shape), keras.backend.standardize_dtype(w.dtype)] for w in weights
+            ]
             folder = CheckpointFolder(
                 self.directory,
                 tf.train.Checkpoint(model=variables),

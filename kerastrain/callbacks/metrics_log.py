@@ -65,7 +65,7 @@ class MetricsLog(StatusCallback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self.close()
 
-    def flush(self) -> None:
+    def commit(self) -> None:
         """Waits until every line so far is on the disk."""
         if self._descriptor is not None:
             os.fsync(self._descriptor)
@@ -73,7 +73,7 @@ class MetricsLog(StatusCallback):
     def close(self) -> None:
         """Flushes and closes the file; a second call does nothing."""
         if self._descriptor is not None:
-            self.flush()
+            self.commit()
             os.close(self._descriptor)
             self._descriptor = None
 

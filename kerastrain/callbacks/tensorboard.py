@@ -65,7 +65,7 @@ class TensorBoardLog(StatusCallback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self.close()
 
-    def flush(self) -> None:
+    def commit(self) -> None:
         """Waits until every point so far is on the disk."""
         for run, writer in self._writers.items():
             writer.flush()
@@ -74,7 +74,7 @@ class TensorBoardLog(StatusCallback):
 
     def close(self) -> None:
         """Flushes and closes the event files; a second call does nothing."""
-        self.flush()
+        self.commit()
         for writer in self._writers.values():
             writer.close()
         self._writers = {}

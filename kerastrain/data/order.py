@@ -30,9 +30,7 @@ def epoch_order(*, seed: int, epoch: int, examples: int) -> tf.Tensor:
         DataError: there are no examples, or more than an int32 can number.
     """
     if not 0 < examples <= MAX_EXAMPLES:
-        raise DataError(
-            f"{examples} examples cannot be ordered; expected 1 to {MAX_EXAMPLES:,}."
-        )
+        raise DataError(f"{examples} examples cannot be ordered; expected 1 to {MAX_EXAMPLES:,}.")
     if examples == 1:
         # The cipher needs at least two values to permute.
         return tf.zeros([1], tf.int32)

@@ -101,6 +101,16 @@ def publish(model: keras.Model, data: Data, *, base: Path, facts: Mapping[str, A
     return Published(base / str(version), version, **{name: found[name] for name in names})
 
 
+def check_exportable(model: keras.Model, data: Data) -> None:
+    """Fails early: saves the model as it is, untrained or not, and throws the result away.
+
+    Raises:
+        ExportError: as `publish` would for this model and data after the training.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        ServedModel.of(model, data).save(Path(folder) / "model")
+
+
 def _prepare(
     model: keras.Model, data: Data, pending: Path, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -122,12 +132,10 @@ def _prepare(
     if report["keras"]:
         (folder / "model.keras").unlink()
         left_out = {"model.keras": f"Keras cannot load it by itself: {report['keras']}"}
-    metrics = {} if data.test is None else evaluate_export(folder, data, task=served.head.task)
     content = {
         **facts,
-        "task": manifest.task_to_json(served.head.task),
-        "classes": getattr(served.head.task, "classes", None),
-        "metrics": metrics,
+        **_described(served),
+        "metrics": {} if data.test is None else evaluate_export(folder, data, task=served.task),
         "signatures": signatures,
         "verified": {
             "rows": ROWS,
@@ -136,13 +144,27 @@ def _prepare(
         },
         "left_out": left_out,
         "custom_modules": sorted(custom),
-        "versions": _library_versions(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **manifest.digests(folder),
     }
     content = manifest.plain(content)
     write_json(folder / manifest.NAME, content)
     return content
+
+
+def _described(served: ServedModel) -> dict[str, Any]:
+    """What is predicted, and by which libraries."""
+    return {
+        "task": manifest.task_to_json(served.task),
+        "classes": getattr(served.task, "classes", None),
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            "kerastrain": kerastrain.__version__,
+        },
+    }
 
 
 def check_rows(rows: Rows) -> dict[str, np.ndarray]:
@@ -172,8 +194,8 @@ def _custom_modules(path: Path) -> dict[str, str]:
     """Modules (name -> file) of the registered custom classes and functions that `.keras` names."""
     if not path.exists():
         return {}
-    config = zipfile.ZipFile(path).read("config.json").decode()
-    named = _strings(json.loads(config))
+    with zipfile.ZipFile(path) as archive:
+        named = _strings(json.loads(archive.read("config.json")))
     found = {}
     for name, value in keras.saving.get_custom_objects().items():
         module = sys.modules.get(getattr(value, "__module__", ""))
@@ -205,16 +227,6 @@ def _explained(problems: list[str]) -> str:
         "The exported model does not answer as the trained one does; nothing was published.\n"
         f"  {shown}{more}"
     )
-
-
-def _library_versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "kerastrain": kerastrain.__version__,
-    }
 
 
 @contextlib.contextmanager
@@ -256,8 +268,6 @@ def _sync_tree(folder: Path) -> None:
 
 def _move_into_place(folder: Path, base: Path) -> int:
     """Renames the folder to the next free version; returns its number."""
-    # Folders made by mkdtemp are for their owner only; a server often runs as someone else.
-    os.chmod(folder, 0o755)
     while True:
         version = max(manifest.versions(base), default=0) + 1
         try:

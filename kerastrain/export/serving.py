@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kerastrain.data.source import Data
+from kerastrain.data.source import Data, Task
 from kerastrain.errors import ExportError
 from kerastrain.export.heads import Head, choose_head
 from kerastrain.export.naming import restore_names, traced_names
@@ -65,6 +65,11 @@ class ServedModel:
             inputs,
             is_named,
         )
+
+    @property
+    def task(self) -> Task | None:
+        """What is predicted; from the data, or from the compiled loss when they do not say."""
+        return self.head.task
 
     def raw_outputs(self, rows: Rows) -> Any:
         """The model's own output for raw rows, as tensors, run eagerly on the CPU.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -201,7 +202,9 @@ class CheckpointFolder:
         for file in [*self._data_files(step), self._record(step)]:
             if file.exists():
                 shutil.move(str(file), str(place / file.name))
-        logger.warning("The checkpoint of step %d is damaged (%s); moved to %s.", step, reason, place)
+        logger.warning(
+            "The checkpoint of step %d is damaged (%s); moved to %s.", step, reason, place
+        )
 
     def _remove_leftovers(self) -> None:
         """Removes files of saves that were killed before their commit."""
@@ -231,9 +234,17 @@ def _differences(recorded: list[list[Any]], present: list[list[Any]]) -> list[st
     for position in range(max(len(recorded), len(present))):
         there = recorded[position] if position < len(recorded) else None
         here = present[position] if position < len(present) else None
-        if there != here:
+        if _identity(there) != _identity(here):
             lines.append(f"checkpoint: {_shown(there)}; model: {_shown(here)}")
     return lines
+
+
+def _identity(variable: list[Any] | None) -> list[Any] | None:
+    """What must match: Keras numbers names by what the process made before ("dense_7"),
+    so the numbers are left out; the position says which of two it is."""
+    if variable is None:
+        return None
+    return [re.sub(r"_\d+(?=[_/@]|$)", "", v) if isinstance(v, str) else v for v in variable]
 
 
 def _shown(variable: list[Any] | None) -> str:

@@ -1,7 +1,7 @@
 """A state and examples in, {"loss": …, "accuracy": …} out.
 
-    evaluate = Evaluator(state, examples)
-    metrics = evaluate(jit=False)      # without the "val_" prefix
+evaluate = Evaluator(state, examples)
+metrics = evaluate(jit=False)      # without the "val_" prefix
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class Evaluator:
 
                 def one_replica(start: tf.Tensor = start) -> None:
                     rows = rows_of_replica(order, start, share)
-                    state.model.test_step(tf.nest.map_structure(lambda t: tf.gather(t, rows), tensors))
+                    state.model.test_step(
+                        tf.nest.map_structure(lambda t: tf.gather(t, rows), tensors)
+                    )
 
                 state.strategy.run(one_replica)
                 i += 1

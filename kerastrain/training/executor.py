@@ -23,8 +23,8 @@ from kerastrain.errors import DataError
 from kerastrain.training.placement import placed
 from kerastrain.training.randomness import random_algorithm
 from kerastrain.training.state import TrainState
-from kerastrain.training.strategy import first_device
 from kerastrain.training.steps import StepFunction
+from kerastrain.training.strategy import first_device
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,9 @@ class Executor:
     def _pieces(self, first_step: int, count: int) -> Iterator[Segment]:
         """Segments, cut to what one streamed chunk holds."""
         for segment in self.batches.segments(first_step, count):
-            limit = (self.place.max_rows or segment.steps * segment.batch_size) // segment.batch_size
+            limit = (
+                self.place.max_rows or segment.steps * segment.batch_size
+            ) // segment.batch_size
             for done in range(0, segment.steps, limit):
                 yield Segment(
                     segment.epoch,
@@ -151,7 +153,9 @@ class Executor:
         chunk = self.place.chunk(self._order(piece.epoch), piece.first_row, rows)
         if following is not None:
             self.place.announce(
-                self._order(following.epoch), following.first_row, following.steps * following.batch_size
+                self._order(following.epoch),
+                following.first_row,
+                following.steps * following.batch_size,
             )
         compiled = self._compiled(piece.batch_size, jit=jit)
         first_bad = compiled(

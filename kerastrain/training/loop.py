@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -122,9 +121,8 @@ class Loop:
         if self._saved_step != self.state.step:
             # First what the checkpoint will refer to: best weights, logs up to this step.
             for callback in self.callbacks.callbacks:
-                for name in ("commit", "flush"):
-                    if hasattr(callback, name):
-                        getattr(callback, name)()
+                if hasattr(callback, "commit"):
+                    callback.commit()
             self.state.host["callbacks"] = callback_progress(self.callbacks.callbacks)
             self.state.host["seconds"] = self.status.seconds
             self._save()
@@ -139,7 +137,8 @@ class Loop:
         self.callbacks.on_train_begin()
         # Keras's callbacks forget everything at the beginning; ours go on where they were.
         restore_progress(self.callbacks.callbacks, state.host.get("callbacks", {}))
-        self._note_best()
+        for record in state.host.get("history", []):
+            self._note_best(record.get(self.objective.name), record["step"])
         if "callbacks" not in state.host:
             self.save()  # The first start: from here on there is always a state to go back to.
         self._saved_step = state.step
@@ -184,11 +183,11 @@ class Loop:
         state.model.reset_metrics()
         logs.update(self._validation_metrics())
         self.status.is_log_point = True
+        self._note_best(logs.get(self.objective.name), state.step)
         self.callbacks.on_epoch_end(self._finished_round(), logs)
         # After the callbacks: they may add to the logs, as Keras's ReduceLROnPlateau does.
         record = {"step": state.step, "epoch": self.plan.epoch_at(state.step), **as_floats(logs)}
         state.host.setdefault("history", []).append(record)
-        self._note_best()
         self._meter.reset()
         if not state.model.stop_training:
             self._begin_round()
@@ -215,12 +214,10 @@ class Loop:
         self.status.learning_rate = self.state.learning_rate
         self.status.examples_per_second = self._meter.examples_per_second
 
-    def _note_best(self) -> None:
-        """The best of the whole history, for displays; the callbacks decide for themselves."""
-        for record in self.state.host.get("history", []):
-            value = record.get(self.objective.name)
-            if self.objective.is_better(value, than=self.status.best):
-                self.status.best, self.status.best_step = value, record["step"]
+    def _note_best(self, value: float | None, step: int) -> None:
+        """For displays; the callbacks decide for themselves."""
+        if self.objective.is_better(value, than=self.status.best):
+            self.status.best, self.status.best_step = value, step
 
     def _ended(self, signals: Signals) -> Ended | None:
         step = self.state.step

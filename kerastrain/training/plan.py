@@ -1,7 +1,7 @@
 """Plan: at which steps something happens; plain arithmetic on global steps.
 
-    plan = Plan(steps_per_epoch=430, evaluate_every=430, log_every=100, last_step=8600)
-    plan.next_stop(step=400)     # 430: the nearest evaluation, log point, checkpoint or end
+plan = Plan(steps_per_epoch=430, evaluate_every=430, log_every=100, last_step=8600)
+plan.next_stop(step=400)     # 430: the nearest evaluation, log point, checkpoint or end
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ class SeedStreams:
         at_step = fold_in(tf.constant([self._seed, 0], tf.int64), step)
         at_replica = fold_in(at_step, replica)
         for layer, state in enumerate(self._states):
-            state.value.assign(tf.cast(fold_in(at_replica, tf.constant(layer, tf.int64)), state.dtype))
+            state.value.assign(
+                tf.cast(fold_in(at_replica, tf.constant(layer, tf.int64)), state.dtype)
+            )
 
 
 @contextlib.contextmanager

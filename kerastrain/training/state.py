@@ -103,7 +103,9 @@ class TrainState:
             gradients = [None if g is None else g / self.replicas for g in whole]
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
-    def update_metrics(self, loss: Any, x: Any, y: Any, predictions: Any, weights: Any) -> tf.Tensor:
+    def update_metrics(
+        self, loss: Any, x: Any, y: Any, predictions: Any, weights: Any
+    ) -> tf.Tensor:
         """Updates the running loss and the compiled metrics; returns this replica's mean loss."""
         own_loss = tf.cast(loss, tf.float32) * self.replicas
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
@@ -150,7 +152,9 @@ class TrainState:
             self.host = json.loads(text)
             self.step = int(self.host.pop("step"))
         except (ValueError, KeyError) as error:
-            raise CheckpointError(f"The checkpoint's host values cannot be read: {error}") from error
+            raise CheckpointError(
+                f"The checkpoint's host values cannot be read: {error}"
+            ) from error
 
     # Copies in memory, for measuring how steps are best run.
 
@@ -230,8 +234,9 @@ class TrainState:
         if outside:
             raise KerastrainError(
                 f"The model '{self.model.name}' was made outside the strategy's scope "
-                f"({outside[0]} lies on one device, the run uses {self.replicas}). Give a function "
-                "that returns the compiled model instead of the model, or use strategy='one_device'."
+                f"({outside[0]} lies on one device, the run uses {self.replicas}). Give a "
+                "function that returns the compiled model instead of the model, or use "
+                "strategy='one_device'."
             )
 
     def _check_clipping(self) -> None:
@@ -251,7 +256,9 @@ def _clips(optimizer: keras.Optimizer) -> bool:
 
 def _spec(value: Any) -> Any:
     return tf.nest.map_structure(
-        lambda array: f"{array.dtype.name if hasattr(array.dtype, 'name') else array.dtype}"
-        f"{list(array.shape)}",
+        lambda array: (
+            f"{array.dtype.name if hasattr(array.dtype, 'name') else array.dtype}"
+            f"{list(array.shape)}"
+        ),
         value,
     )

@@ -1,8 +1,8 @@
 """The devices a run uses: a tf.distribute.Strategy by name.
 
-    strategy = make_strategy("auto")    # mirrored with two GPUs or more, else one device
-    with strategy.scope():
-        model = build_model()
+strategy = make_strategy("auto")    # mirrored with two GPUs or more, else one device
+with strategy.scope():
+    model = build_model()
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ SHORT_RUN_SECONDS = 3.0
 # How long each way is timed at a time, after its first call; and how many times, in turn.
 TIMING_SECONDS = 0.15
 ROUNDS = 3
+HOPELESS = 4.0
 LOG_SECONDS = 10.0
 
 
@@ -96,8 +97,9 @@ def _chosen(executor: Executor, state: TrainState, *, jit: str, total_steps: int
     except (tf.errors.OpError, ValueError, TypeError) as error:
         logger.debug("XLA cannot compile the step: %s", error)
         return _choice(False, plain, "without XLA, which cannot compile this model's step")
-    # In turn, and the best of each: the machine's speed drifts while we measure.
-    for _ in range(ROUNDS - 1):
+    # In turn, and the best of each: the machine's speed drifts while we measure. What is
+    # slower beyond any drift is not timed again: a convolution under XLA takes seconds.
+    for _ in range(ROUNDS - 1 if compiled < HOPELESS * plain else 0):
         plain = min(plain, _step_seconds(executor, jit=False))
         compiled = min(compiled, _step_seconds(executor, jit=True))
     timings = f"{_milliseconds(compiled)} with XLA, {_milliseconds(plain)} without"

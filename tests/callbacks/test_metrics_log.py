@@ -110,7 +110,7 @@ def test_lines_are_in_the_file_at_once(tmp_path):
     log = MetricsLog(path)
     SimulatedLoop(log).to(5)
     assert steps(path) == [("train", 5)]
-    log.flush()
+    log.commit()
     log.close()
     log.close()
 

@@ -81,7 +81,7 @@ def test_without_validation_no_empty_run_appears(tmp_path):
 def test_a_resumed_run_has_one_point_a_step_and_none_beyond(tmp_path, resumed):
     killed = TensorBoardLog(tmp_path)
     run(*begin(killed), to=20)
-    killed.flush()  # what it wrote is in the files; nothing was closed
+    killed.commit()  # what it wrote is in the files; nothing was closed
     again = TensorBoardLog(tmp_path)
     callbacks, status = begin(again, step=resumed)
     if resumed:
@@ -157,7 +157,7 @@ def test_flushed_points_survive_a_kill(tmp_path):
         log = TensorBoardLog(sys.argv[1])
         callbacks, status = begin(log)
         run(callbacks, status, to=20)
-        log.flush()
+        log.commit()
         run(callbacks, status, to=40)
         os.kill(os.getpid(), signal.SIGKILL)
     """

@@ -21,13 +21,13 @@ CLOCK = ("seconds", "examples_per_second")
 
 def start(workdir: Path, *flags: str, environment: dict[str, str] | None = None):
     """Starts `kerastrain train` in a process of its own."""
-    log = open(workdir.parent / f"{workdir.name}.log", "a")
-    return subprocess.Popen(
-        [sys.executable, "-m", "kerastrain", "train", f"--workdir={workdir}", *flags],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **(environment or {})},
-    )
+    with open(workdir.parent / f"{workdir.name}.log", "a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "kerastrain", "train", f"--workdir={workdir}", *flags],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        )
 
 
 def finish(workdir: Path, *flags: str, environment: dict[str, str] | None = None) -> None:

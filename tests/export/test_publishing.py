@@ -20,7 +20,7 @@ from kerastrain.data.source import Classification, Data, Examples, Regression
 from kerastrain.errors import ExportError
 from kerastrain.export import verification
 from kerastrain.export.manifest import read_manifest, task_from_json, task_to_json, versions
-from kerastrain.export.publishing import check_rows, publish
+from kerastrain.export.publishing import check_exportable, check_rows, publish
 from kerastrain.export.scoring import evaluate_export
 from kerastrain.export.serving import ServedModel
 
@@ -375,6 +375,15 @@ def test_a_mirrored_model_is_published_with_each_weight_once(tmp_path):
     saved = tf.train.list_variables(str(tmp_path / "mirrored" / "1" / "variables" / "variables"))
     weights = [shape for name, shape in saved if name.startswith("weights/")]
     assert sorted(weights) == [[3], [4], [4], [4], [4], [4, 3]]
+
+
+def test_what_cannot_be_exported_is_known_before_the_training():
+    data = digits_data()
+    check_exportable(digits_model(), data)
+    wrong = digits_model()
+    wrong.compile(loss="sparse_categorical_crossentropy")
+    with pytest.raises(ExportError, match="from_logits=True"):
+        check_exportable(wrong, data)
 
 
 def test_fewer_rows_than_256_are_taken_again():

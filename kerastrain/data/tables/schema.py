@@ -19,7 +19,6 @@ import hashlib
 import json
 import logging
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -52,8 +51,8 @@ class Column:
 
     Attributes:
         name: as in the file.
-        input: its name in requests to the exported model: `name`, with the
-            characters replaced that TensorFlow does not take in a signature.
+        input: its name in requests to the exported model: `name`, wherever
+            TensorFlow can take that.
         kind: "number" (float32, NaN is missing) or "category" (string, "" is missing).
         missing: rows of the table without a value.
     """
@@ -148,16 +147,15 @@ def check_target(table: pa.Table, target: str, *, source: str) -> None:
 
 
 def input_names(names: Iterable[str]) -> dict[str, str]:
-    """For each column the name that requests use, distinct also when case is ignored.
+    """For each column the name that requests use: the column's own wherever that is possible.
 
-    TensorFlow takes letters, digits, `_`, `-` and `.` in the names of a signature
-    and does not tell "a-b", "a_b" and "A_B" apart everywhere.
+    Keras takes no "/" in the name of an input; the signature of a SavedModel loaded
+    in Python takes no "self", and does not tell "a b", "a-b" and "a_b" apart.
     """
     inputs: dict[str, str] = {}
-    taken = {"self"}  # the signatures of a loaded SavedModel cannot take this one
+    taken = {"self"}
     for name in names:
-        ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-        base = re.sub(r"[^A-Za-z0-9_.-]+", "_", ascii_name).strip("_-") or "column"
+        base = name.replace("/", "_") or "column"
         candidate, number = base, 1
         while _folded(candidate) in taken:
             number += 1
@@ -168,7 +166,8 @@ def input_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _folded(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "_", name.lower())
+    """As TensorFlow makes a Python argument of it."""
+    return ("" if name[0].isalpha() else "arg_") + re.sub(r"\W", "_", name)
 
 
 def _log_renamed(columns: Iterable[Column]) -> None:

@@ -68,8 +68,8 @@ def test_regression_targets_have_the_shape_of_the_prediction(flowers):
 
 def test_test_rows_through_the_encoder_are_the_test_inputs(flowers):
     data = load(flowers, "kind")
-    assert data.test_rows["soil_type"].dtype == object
-    assert "" in data.test_rows["soil_type"] and np.isnan(data.test_rows["height"]).any()
+    assert data.test_rows["soil type"].dtype == object
+    assert "" in data.test_rows["soil type"] and np.isnan(data.test_rows["height"]).any()
     np.testing.assert_allclose(encode(data.encoder, data.test_rows), data.test.inputs, atol=1e-6)
 
 
