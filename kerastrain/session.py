@@ -95,7 +95,7 @@ class Session:
         with Signals() as signals:
             self._prepare_devices()
             data = self._load_data()
-            state, executor, loop = self._assemble(data)
+            loop = self._assemble(data)
             with self._closing(loop):
                 ended = loop.run(signals)
                 loop.end()
@@ -105,7 +105,7 @@ class Session:
                     f"step {ended.step}; everything is saved. Run the same command to go on.",
                     exit_status=signals.exit_status,
                 )
-            return self._finish(state, data, loop, ended)
+            return self._finish(data, loop, ended)
 
     # Before the first step.
 
@@ -133,7 +133,7 @@ class Session:
         return data
 
     def _refuse(self, what: str, differences: list[str]) -> None:
-        """Raises ResumeError for differences from the recorded run, or says them with --override."""
+        """Raises ResumeError for differences from the recorded run; with --override says them."""
         if not differences:
             return
         listed = "".join(f"\n  {line}" for line in differences)
@@ -144,7 +144,7 @@ class Session:
             )
         logger.warning("The run in %s %s:%s", self.workdir, what, listed)
 
-    def _assemble(self, data: Data) -> tuple[TrainState, Executor, Loop]:
+    def _assemble(self, data: Data) -> Loop:
         options = self.options
         state = self._build_state(data)
         self._check_objective(state, data)
@@ -172,7 +172,7 @@ class Session:
 
         self.early_stopping = self._early_stopping()
         interval = Interval.parse(options.checkpoint_every, flag="checkpoint_every")
-        loop = Loop(
+        return Loop(
             state,
             executor,
             evaluator,
@@ -184,7 +184,6 @@ class Session:
             save=save,
             checkpoint_seconds=interval.count if interval.unit == "seconds" else None,
         )
-        return state, executor, loop
 
     def _build_state(self, data: Data) -> TrainState:
         options = self.options
@@ -296,7 +295,7 @@ class Session:
 
     # After the last step.
 
-    def _finish(self, state: TrainState, data: Data, loop: Loop, ended: Ended) -> dict[str, Any]:
+    def _finish(self, data: Data, loop: Loop, ended: Ended) -> dict[str, Any]:
         progress = self.early_stopping.progress
         stopped = self._explanation(ended)
         if progress.best is None:
@@ -325,7 +324,7 @@ class Session:
             "data": {**data.description, "fingerprint": self.fingerprint},
         }
         published = publish(
-            state.model, data, base=self.workdir.exports / self.job.name, facts=facts
+            loop.state.model, data, base=self.workdir.exports / self.job.name, facts=facts
         )
         result = {
             "ended": ended.reason,
@@ -335,7 +334,7 @@ class Session:
             "best": best,
             "metrics": published.metrics,
             "export": str(published.path.relative_to(self.workdir.path)),
-            "history": state.host.get("history", []),
+            "history": loop.state.host.get("history", []),
         }
         write_json(self.workdir.result_file, result)
         return result

@@ -5,8 +5,8 @@
 RESULTS
 
 Settings (`--set=NAME=VALUE`): `dataset` (mnist, fashion_mnist), `filters` of the first
-convolution (the second has twice as many), `dropout` rate, `decay` of the learning rate in an
-epoch (1.0: none).
+convolution (the second has twice as many), `hidden` units, `dropout` rate (half of it before
+the hidden units), `learning_rate_decay` in an epoch (1.0: none).
 """
 
 import kerastrain
@@ -31,6 +31,7 @@ def build_model(options, data):
     x = layers.Conv2D(2 * settings["filters"], 3, activation="relu")(x)
     x = layers.MaxPooling2D()(x)
     x = layers.Flatten()(x)
+    x = layers.Dropout(settings["dropout"] / 2)(x)
     x = layers.Dense(settings["hidden"], activation="relu")(x)
     x = layers.Dropout(settings["dropout"])(x)
     classes = len(data.task.classes)
@@ -41,7 +42,7 @@ def build_model(options, data):
     optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(
         options.learning_rate,
         decay_steps=-(-len(data.train) // options.batch_size),
-        decay_rate=settings["decay"],
+        decay_rate=settings["learning_rate_decay"],
     )
     model.compile(
         optimizer=optimizer,
@@ -54,13 +55,13 @@ def build_model(options, data):
 RECIPE = kerastrain.Recipe(
     load_data=load_data,
     build_model=build_model,
-    objective="val_accuracy",
-    defaults={"max_epochs": 15, "patience": 5, "batch_size": 128, "learning_rate": 0.001},
+    objective="val_loss",
+    defaults={"max_epochs": 15, "patience": 5, "batch_size": 128, "learning_rate": 0.002},
     settings={
         "dataset": "mnist",
         "filters": 32,
         "hidden": 128,
         "dropout": 0.5,
-        "decay": 0.8,
+        "learning_rate_decay": 0.85,
     },
 )

@@ -67,6 +67,18 @@ def after(seconds: float, condition: Callable[[], bool]) -> Callable[[], bool]:
     return is_due
 
 
+def both(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[], bool]:
+    """True while the second holds, once the first did."""
+    seen: list[bool] = []
+
+    def is_due() -> bool:
+        if not seen and first():
+            seen.append(True)
+        return bool(seen) and second()
+
+    return is_due
+
+
 def in_a_save(workdir: Path) -> Callable[[], bool]:
     """True while files of a checkpoint lie there that its record does not commit yet."""
 
@@ -98,7 +110,9 @@ def what_remains(workdir: Path) -> dict[str, object]:
         newest = max(int(path.stem[5:]) for path in folder.glob("ckpt-*.json"))
         reader = tf.train.load_checkpoint(str(folder / f"ckpt-{newest}"))
         found[f"{kind} step"] = newest
-        for name in reader.get_variable_to_shape_map():
+        # A counter of saves that is TensorFlow's own; a killed save can count.
+        names = [n for n in reader.get_variable_to_shape_map() if "save_counter" not in n]
+        for name in names:
             value = reader.get_tensor(name)
             if name.startswith("host"):
                 host = json.loads(value)

@@ -83,8 +83,18 @@ def test_images_go_in_as_bytes_and_float32_logits_come_out(name, precision):
 
 SETTINGS = {
     "digits": {"hidden": "7", "dropout": "0.11"},
-    "mnist_mlp": {"hidden": "7", "dropout": "0.11", "decay": "0.5"},
-    "mnist_cnn": {"filters": "3", "hidden": "7", "dropout": "0.11", "decay": "0.5"},
+    "mnist_mlp": {
+        "hidden": "7",
+        "dropout": "0.11",
+        "weight_decay": "0.3",
+        "learning_rate_decay": "0.5",
+    },
+    "mnist_cnn": {
+        "filters": "3",
+        "hidden": "7",
+        "dropout": "0.11",
+        "learning_rate_decay": "0.5",
+    },
     "xor": {"hidden": "3"},
 }
 
@@ -106,7 +116,11 @@ def test_every_setting_changes_the_model(name, setting):
 def test_the_learning_rate_starts_as_given_and_decays_by_the_epoch(name):
     # 20 images in batches of 10: two steps an epoch.
     model = build(
-        name, random_images(name), batch_size=10, learning_rate=0.01, settings={"decay": "0.25"}
+        name,
+        random_images(name),
+        batch_size=10,
+        learning_rate=0.01,
+        settings={"learning_rate_decay": "0.25"},
     )
     rates = [float(model.optimizer.learning_rate)]
     for _ in range(2):

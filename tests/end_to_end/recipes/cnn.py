@@ -48,5 +48,5 @@ def build_model(options, data):
 RECIPE = kerastrain.Recipe(
     load_data=load_digits_data,
     build_model=build_model,
-    defaults={"max_epochs": 60, "batch_size": 32, "patience": 60, "learning_rate": 3e-3},
+    defaults={"max_epochs": 50, "batch_size": 32, "patience": 50, "learning_rate": 3e-3},
 )

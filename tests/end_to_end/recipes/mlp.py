@@ -25,5 +25,5 @@ def build_model(options, data):
 RECIPE = kerastrain.Recipe(
     load_data=load_digits_data,
     build_model=build_model,
-    defaults={"max_epochs": 400, "batch_size": 32, "patience": 25, "learning_rate": 3e-3},
+    defaults={"max_epochs": 600, "batch_size": 32, "patience": 80, "learning_rate": 3e-3},
 )

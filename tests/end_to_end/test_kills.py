@@ -1,0 +1,96 @@
+"""Promise 2: a run killed at any instant ends exactly as one that never was.
+
+Real processes of the real command get SIGKILL in the middle of an epoch, of an
+evaluation and of a save, and are started again until they finish. Every byte of
+every variable, the history, the logs and the stopping step are compared with an
+undisturbed run's.
+"""
+
+import random
+
+import killing
+import pytest
+
+MLP = (f"--recipe={killing.RECIPES / 'mlp.py'}", "--jit=on", "--checkpoint_every=70steps")
+TABLE = ("--recipe=tabular", "--target=median_house_value", "--max_epochs=12")
+CNN = (f"--recipe={killing.RECIPES / 'cnn.py'}", "--jit=off", "--checkpoint_every=25steps")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """{flags: what remains of a run that nobody killed}, each trained once."""
+    remains = {}
+
+    def train(*flags):
+        if flags not in remains:
+            workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+            killing.finish(workdir, *flags)
+            remains[flags] = killing.what_remains(workdir)
+        return remains[flags]
+
+    return train
+
+
+def kill_and_go_on(workdir, flags, conditions, environment=None):
+    """Kills one start of the run per condition, then lets it finish. Returns the kills."""
+    kills = 0
+    for condition in conditions:
+        process = killing.start(workdir, *flags, environment=environment)
+        kills += killing.kill_when(condition(), process)
+    killing.finish(workdir, *flags, environment=environment)
+    return kills
+
+
+def assert_same(killed, whole):
+    assert killed.keys() == whole.keys()
+    differing = [name for name in whole if killed[name] != whole[name]]
+    assert differing == []
+
+
+@pytest.mark.parametrize(("flags", "longest"), [(MLP, 1.2), (CNN, 1.2)], ids=["mlp", "cnn"])
+def test_resumed_run_matches_uninterrupted_run_exactly(tmp_path, undisturbed, flags, longest):
+    whole = undisturbed(*flags)
+    workdir, rng = tmp_path / "run", random.Random(20)
+    instants = [lambda: killing.random_instant(workdir, rng, longest)] * 6
+    assert kill_and_go_on(workdir, flags, instants) == 6
+    assert_same(killing.what_remains(workdir), whole)
+    assert whole["result"]["ended"] == ("stopped" if flags == MLP else "budget")
+
+
+@pytest.mark.parametrize("flags", [MLP, CNN], ids=["mlp", "cnn"])
+def test_a_kill_in_the_middle_of_a_save_loses_nothing_but_the_save(tmp_path, undisturbed, flags):
+    workdir = tmp_path / "run"
+    in_saves = [
+        lambda: killing.both(killing.training_has_begun(workdir), killing.in_a_save(workdir))
+    ] * 2
+    assert kill_and_go_on(workdir, flags, in_saves) == 2
+    assert_same(killing.what_remains(workdir), undisturbed(*flags))
+
+
+def test_a_kill_in_the_middle_of_an_evaluation_loses_nothing(tmp_path, undisturbed):
+    marker = tmp_path / "evaluating"
+    environment = {"EVALUATION_MARKER": str(marker)}
+    workdir = tmp_path / "run"
+    flags = (*CNN, "--max_epochs=8")
+    in_evaluations = [lambda: killing.appears(marker)] * 4
+    assert kill_and_go_on(workdir, flags, in_evaluations, environment) == 4
+    assert_same(killing.what_remains(workdir), undisturbed(*flags))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [MLP, CNN], ids=["mlp", "cnn"])
+def test_many_kills_change_nothing(tmp_path, undisturbed, flags):
+    workdir, rng = tmp_path / "run", random.Random(1)
+    instants = [lambda: killing.random_instant(workdir, rng, 0.9)] * 20
+    assert kill_and_go_on(workdir, flags, instants) >= 10
+    assert_same(killing.what_remains(workdir), undisturbed(*flags))
+
+
+@pytest.mark.slow
+def test_a_table_with_strings_survives_kills_too(tmp_path, undisturbed, real_data):
+    data = real_data / "tabular" / "california-housing.csv.gz"
+    flags = (*TABLE, f"--data={data}", "--jit=off", "--checkpoint_every=20steps")
+    workdir, rng = tmp_path / "run", random.Random(2)
+    instants = [lambda: killing.random_instant(workdir, rng, 1.0)] * 4
+    kill_and_go_on(workdir, flags, instants)
+    assert_same(killing.what_remains(workdir), undisturbed(*flags))
