@@ -88,7 +88,12 @@ def load_image_data(
     if options.data_dir is None:
         image_set = _from_cache_or_download(name)
     else:
-        image_set = read_data_dir(name, Path(options.data_dir).expanduser())
+        try:
+            image_set = read_data_dir(name, Path(options.data_dir).expanduser())
+        except OSError as error:
+            raise DataError(
+                f"--data_dir={options.data_dir} cannot be looked into: {error.strerror}."
+            ) from error
     return _split(name, image_set, seed=options.seed, validation_fraction=validation_fraction)
 
 
@@ -170,13 +175,13 @@ def _from_cache_or_download(name: str) -> ImageSet:
     cache = keras_cache(name)
     try:
         cached = _read_cache(cache)
-    except DataError as error:
+    except (DataError, OSError) as error:
         # keras.datasets would use the damaged file, or delete it: that is the user's to decide.
         raise DataError(
             _nowhere(
                 name,
                 cache=str(error),
-                download=f"not tried while {cache} is damaged; remove it to have it downloaded",
+                download=f"not tried while {cache} is unusable; remove it to have it downloaded",
             )
         ) from error
     if cached is not None:

@@ -185,7 +185,6 @@ class Loop:
         self.status.is_log_point = True
         self._note_best(logs.get(self.objective.name), state.step)
         self.callbacks.on_epoch_end(self._finished_round(), logs)
-        # After the callbacks: they may add to the logs, as Keras's ReduceLROnPlateau does.
         record = {"step": state.step, "epoch": self.plan.epoch_at(state.step), **as_floats(logs)}
         state.host.setdefault("history", []).append(record)
         self._meter.reset()

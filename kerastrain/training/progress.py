@@ -5,11 +5,13 @@
 
 A callback with `get_state()` and `set_state(values)` says itself what must survive
 (JSON values). Of any other (Keras's ReduceLROnPlateau, a user's own) the plain
-attributes are kept: numbers, strings, truth values, None.
+attributes are kept (numbers, strings, truth values, None), except those named like an
+argument of its constructor: they are settings, and Keras changes the sign of some.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,8 +51,19 @@ def _state(callback: keras.callbacks.Callback) -> dict[str, Any]:
         return callback.get_state()
     if getattr(callback, "per_chunk", False):
         return {}  # Displays and logs of this package derive everything from the run.
+    settings = _constructor_arguments(type(callback))
     return {
         name: value.item() if isinstance(value, np.generic) else value
         for name, value in vars(callback).items()
-        if value is None or isinstance(value, (bool, int, float, str, np.generic))
+        if name not in settings
+        and (value is None or isinstance(value, (bool, int, float, str, np.generic)))
+    }
+
+
+def _constructor_arguments(kind: type) -> set[str]:
+    return {
+        name
+        for base in kind.__mro__
+        if "__init__" in vars(base) and base is not object
+        for name in inspect.signature(base.__init__).parameters
     }

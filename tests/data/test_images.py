@@ -228,6 +228,11 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
         load(tmp_path / "nowhere")
 
 
+def test_a_folder_that_the_system_refuses_is_an_error_of_the_user(tmp_path):
+    with pytest.raises(DataError, match="cannot be looked into: File name too long"):
+        load(tmp_path / ("x" * 300))
+
+
 def test_an_unknown_data_set_is_refused_with_a_suggestion():
     with pytest.raises(OptionsError, match="Did you mean 'fashion_mnist'"):
         load_image_data("fashion-mnist", TrainOptions())

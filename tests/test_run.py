@@ -1,0 +1,224 @@
+"""`kerastrain.train`: a model of one's own, from arrays to a published version."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kerastrain
+from kerastrain.errors import DataError, ObjectiveError, ResumeError, TrainingError
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 3, 300).astype(np.int32)
+POINTS = (np.eye(3)[LABELS] * 2 + RNG.normal(size=(300, 3))).astype(np.float32)
+TRAIN = (POINTS[:200], LABELS[:200])
+VALIDATION = (POINTS[200:250], LABELS[200:250])
+TEST = (POINTS[250:], LABELS[250:])
+
+
+def model():
+    features = keras.Input((3,), name="features")
+    x = keras.layers.Dense(8, activation="relu")(features)
+    x = keras.layers.Dropout(0.1)(x)
+    net = keras.Model(features, keras.layers.Dense(3, name="logits")(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    return net
+
+
+def train(workdir, **changed):
+    settings = {
+        "validation": VALIDATION,
+        "max_epochs": 6,
+        "batch_size": 32,
+        "verbose": 0,
+        "checkpoint_every": "1epochs",
+        **changed,
+    }
+    return kerastrain.train(settings.pop("model", model), TRAIN, workdir=workdir, **settings)
+
+
+class Crash(Exception):
+    pass
+
+
+class CrashAt(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.crash_epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.crash_epoch:
+            raise Crash
+
+
+def test_a_run_ends_with_its_best_weights_published_and_measured(tmp_path):
+    result = train(tmp_path / "run", test=TEST, max_epochs=15, patience=4)
+    history = [record["val_loss"] for record in result.history]
+    assert result.best["value"] == min(history)
+    assert result.best["step"] == result.history[int(np.argmin(history))]["step"]
+    assert result.metrics["accuracy"] > 0.6
+    served = tf.saved_model.load(str(result.export)).signatures["serving_default"]
+    answers = served(features=tf.constant(TEST[0]))
+    assert set(answers) == {"logits", "probabilities", "label"}
+    accuracy = np.mean(answers["label"].numpy() == TEST[1])
+    assert accuracy == pytest.approx(result.metrics["accuracy"])
+
+
+def test_the_same_call_again_does_nothing_and_says_so(tmp_path):
+    first = train(tmp_path / "run")
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    again = train(tmp_path / "run")
+    assert again.already_finished and not first.already_finished
+    assert (again.step, again.best, again.export) == (first.step, first.best, first.export)
+    # Only the lock's note of who looked last is new.
+    changed = {p.name for p in files if p.stat().st_mtime_ns != files[p]}
+    assert changed <= {"lock"}
+    with pytest.raises(ResumeError, match=r"batch_size: 32 recorded, 16 now"):
+        train(tmp_path / "run", batch_size=16)
+    longer = train(tmp_path / "run", max_epochs=8)
+    assert longer.step == 8 * 7 and longer.export.name == "2"
+
+
+def test_a_crashed_run_goes_on_exactly_with_keras_callbacks_where_they_were(tmp_path):
+    def callbacks(*more):
+        return [
+            keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=0.05),
+            *more,
+        ]
+
+    whole = train(tmp_path / "whole", callbacks=callbacks(), max_epochs=10)
+    with pytest.raises(Crash):
+        train(tmp_path / "crashed", callbacks=callbacks(CrashAt(4)), max_epochs=10)
+    resumed = train(tmp_path / "crashed", callbacks=callbacks(), max_epochs=10)
+    assert resumed.history == whole.history
+    lines = (tmp_path / "crashed" / "metrics.jsonl").read_text().splitlines()
+    rates = [json.loads(line)["learning_rate"] for line in lines]
+    assert rates[-1] < rates[0]
+
+
+def test_a_users_callback_hears_of_every_batch(tmp_path):
+    class Batches(keras.callbacks.Callback):
+        heard = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            Batches.heard.append((batch, "loss" in logs))
+
+    train(tmp_path / "run", callbacks=[Batches()], max_epochs=2)
+    assert Batches.heard == [(batch, True) for batch in range(7)] * 2
+
+
+def test_a_callback_that_stops_training_ends_the_run(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    result = train(tmp_path / "run", callbacks=[Stop()])
+    assert result.step == 14 and "by a callback" in result.stopped
+
+
+def test_an_early_stopping_of_ones_own_decides(tmp_path):
+    own = kerastrain.EarlyStopping(monitor="val_accuracy", patience=0)
+    result = train(tmp_path / "run", callbacks=[own], max_epochs=50)
+    assert result.best["name"] == "val_accuracy"
+    assert "val_accuracy did not improve" in result.stopped
+
+
+def test_a_misspelt_objective_fails_before_anything_is_written(tmp_path):
+    with pytest.raises(ObjectiveError, match="Did you mean 'val_loss'"):
+        train(tmp_path / "run", objective="val_los:min")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_validation_data_that_are_missing_are_missed_by_name(tmp_path):
+    with pytest.raises(ObjectiveError, match="'val_loss' is not among the metrics loss, accuracy"):
+        train(tmp_path / "run", validation=None, objective="val_loss")
+
+
+def test_without_validation_the_training_loss_is_the_objective(tmp_path):
+    result = train(tmp_path / "run", validation=None, max_epochs=2)
+    assert result.best["name"] == "loss"
+
+
+def nan_after(bad_step):
+    def step(state, batch):
+        loss = kerastrain.supervised_step(state, batch)
+        reached = state.optimizer.iterations > bad_step
+        return tf.where(reached, tf.constant(float("nan")), loss)
+
+    return step
+
+
+def test_a_loss_that_is_not_finite_stops_there_and_publishes_the_best_before(tmp_path):
+    result = train(tmp_path / "run", step=nan_after(10), jit="off")
+    assert "not a finite number at step 10" in result.stopped
+    assert result.best["step"] == 7
+    assert result.export.is_dir()
+
+
+def test_without_a_single_finite_evaluation_nothing_is_published(tmp_path):
+    with pytest.raises(TrainingError, match="nothing to publish. Try a lower --learning_rate"):
+        train(tmp_path / "run", step=nan_after(0), jit="off")
+    assert not (tmp_path / "run" / "export").exists()
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_other_data_are_refused_on_resume(tmp_path):
+    train(tmp_path / "run")
+    other = (VALIDATION[0] + 1, VALIDATION[1])
+    with pytest.raises(ResumeError, match="other data"):
+        train(tmp_path / "run", max_epochs=7, validation=other)
+
+
+def test_another_environment_is_refused_on_resume(tmp_path):
+    train(tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    run = json.loads(file.read_text())
+    run["environment"]["tensorflow"] = "1.0"
+    file.write_text(json.dumps(run))
+    with pytest.raises(ResumeError, match="tensorflow: 1.0 recorded"):
+        train(tmp_path / "run", max_epochs=7)
+    assert train(tmp_path / "run", max_epochs=7, override=True).step == 49
+
+
+def test_named_inputs_and_weights_are_trained_on(tmp_path):
+    a, b = keras.Input((1,), name="a"), keras.Input((2,), name="b")
+    net = keras.Model(
+        {"a": a, "b": b}, keras.layers.Dense(1)(keras.layers.Concatenate()([a, b]))
+    )
+    net.compile("adam", "mse")
+    inputs = {"a": POINTS[:, :1], "b": POINTS[:, 1:]}
+    weights = np.ones(300, np.float32)
+    result = kerastrain.train(
+        net,
+        (inputs, LABELS.astype(np.float32)[:, None], weights),
+        workdir=tmp_path / "run",
+        task=kerastrain.Regression("y"),
+        max_epochs=2,
+        verbose=0,
+    )
+    served = tf.saved_model.load(str(result.export)).signatures["serving_default"]
+    answers = served(a=tf.constant(inputs["a"]), b=tf.constant(inputs["b"]))
+    assert answers["prediction"].shape == (300,)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ((POINTS, LABELS[:10]), "same number of rows; got inputs 300, targets 10"),
+        (POINTS, "expected arrays"),
+        ((POINTS[:0], LABELS[:0]), "no rows"),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_named(tmp_path, arrays, message):
+    with pytest.raises(DataError, match=message):
+        kerastrain.train(model, arrays, workdir=tmp_path / "run", verbose=0)
+
+
+def test_logs_hold_every_round_once_against_the_true_step(tmp_path):
+    result = train(tmp_path / "run", evaluate_every="3steps", max_steps=8)
+    lines = [json.loads(s) for s in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    rounds = [line["step"] for line in lines if line["kind"] == "evaluation"]
+    assert rounds == [record["step"] for record in result.history] == [3, 6, 8]
