@@ -340,7 +340,7 @@ class Session:
         return result
 
     def _explanation(self, ended: Ended) -> str:
-        early_stopping, name = self.early_stopping, self.objective.name
+        early_stopping = self.early_stopping
         if ended.reason == "nonfinite":
             return f"The loss was not a finite number at step {ended.step}; training stopped there."
         if early_stopping.progress.stopped:
@@ -350,7 +350,13 @@ class Session:
             )
         if ended.reason == "stopped":
             return f"Stopped at step {ended.step} by a callback."
-        return f"Ended at step {ended.step}: the budget of epochs or steps was used up ({name})."
+        options = self.options
+        budget = (
+            f"max_steps={options.max_steps}"
+            if ended.step == options.max_steps
+            else f"max_epochs={options.max_epochs}"
+        )
+        return f"Ended at step {ended.step}: {budget} reached."
 
 
 # A patience that no run uses up.

@@ -48,7 +48,11 @@ def run_kerastrain(tmp_path: Path) -> Command:
 
     def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "kerastrain", *arguments]
-        settings = {"cwd": tmp_path, "capture_output": True, "text": True, **settings}
+        # As a user has it: a level that is set would be respected, and everything shown.
+        environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+        settings = {
+            "cwd": tmp_path, "capture_output": True, "text": True, "env": environment, **settings
+        }  # fmt: skip
         return subprocess.run(command, check=False, **settings)  # type: ignore[call-overload]
 
     return run

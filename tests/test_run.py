@@ -101,13 +101,12 @@ def test_a_crashed_run_goes_on_exactly_with_keras_callbacks_where_they_were(tmp_
 
 def test_a_users_callback_hears_of_every_batch(tmp_path):
     class Batches(keras.callbacks.Callback):
-        heard = []
-
         def on_train_batch_end(self, batch, logs=None):
-            Batches.heard.append((batch, "loss" in logs))
+            heard.append((batch, "loss" in logs))
 
+    heard = []
     train(tmp_path / "run", callbacks=[Batches()], max_epochs=2)
-    assert Batches.heard == [(batch, True) for batch in range(7)] * 2
+    assert heard == [(batch, True) for batch in range(7)] * 2
 
 
 def test_a_callback_that_stops_training_ends_the_run(tmp_path):
@@ -185,9 +184,7 @@ def test_another_environment_is_refused_on_resume(tmp_path):
 
 def test_named_inputs_and_weights_are_trained_on(tmp_path):
     a, b = keras.Input((1,), name="a"), keras.Input((2,), name="b")
-    net = keras.Model(
-        {"a": a, "b": b}, keras.layers.Dense(1)(keras.layers.Concatenate()([a, b]))
-    )
+    net = keras.Model({"a": a, "b": b}, keras.layers.Dense(1)(keras.layers.Concatenate()([a, b])))
     net.compile("adam", "mse")
     inputs = {"a": POINTS[:, :1], "b": POINTS[:, 1:]}
     weights = np.ones(300, np.float32)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ def run(values: flags.FlagValues) -> int:
     recorded = recorded_run(workdir)
     folder = newest_version(workdir, recorded)
     # From here on it takes TensorFlow, which comes with the recipe's data.
+    if values.json:
+        # One line and nothing else: what is only to be known is not said; warnings are.
+        logging.getLogger("kerastrain").setLevel(logging.WARNING)
     from kerastrain.export.manifest import read_manifest, task_from_json
     from kerastrain.export.scoring import evaluate_export
 

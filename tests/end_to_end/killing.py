@@ -15,6 +15,10 @@ from pathlib import Path
 RECIPES = Path(__file__).parent / "recipes"
 DEADLINE_SECONDS = 300
 
+# Runs that take some seconds, save often, and end by early stopping or by their budget.
+MLP = (f"--recipe={RECIPES / 'mlp.py'}", "--jit=on", "--checkpoint_every=70steps")
+CNN = (f"--recipe={RECIPES / 'cnn.py'}", "--jit=off", "--checkpoint_every=25steps")
+
 # What depends on the clock, and nothing else may be left out of a comparison.
 CLOCK = ("seconds", "examples_per_second")
 
@@ -38,11 +42,18 @@ def finish(workdir: Path, *flags: str, environment: dict[str, str] | None = None
 
 def kill_when(condition: Callable[[], bool], process) -> bool:
     """SIGKILLs the process as soon as the condition holds; False when it ended before."""
+    if wait_until(condition, process):
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+def wait_until(condition: Callable[[], bool], process) -> bool:
+    """Waits until the condition holds; False when the process ended before."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while process.poll() is None:
         if condition():
-            process.send_signal(signal.SIGKILL)
-            process.wait()
             return True
         assert time.monotonic() < deadline, "the condition never came true"
         time.sleep(0.0005)
@@ -132,3 +143,8 @@ def _newest_step(workdir: Path) -> int:
     folder = workdir / "checkpoints" / "latest"
     steps = [int(path.stem[5:]) for path in folder.glob("ckpt-*.json")] if folder.is_dir() else []
     return max(steps, default=-1)
+
+
+def assert_same(killed: dict[str, object], whole: dict[str, object]) -> None:
+    assert killed.keys() == whole.keys()
+    assert [name for name in whole if killed[name] != whole[name]] == []

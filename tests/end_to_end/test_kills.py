@@ -10,25 +10,9 @@ import random
 
 import killing
 import pytest
+from killing import CNN, MLP, assert_same
 
-MLP = (f"--recipe={killing.RECIPES / 'mlp.py'}", "--jit=on", "--checkpoint_every=70steps")
 TABLE = ("--recipe=tabular", "--target=median_house_value", "--max_epochs=12")
-CNN = (f"--recipe={killing.RECIPES / 'cnn.py'}", "--jit=off", "--checkpoint_every=25steps")
-
-
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory):
-    """{flags: what remains of a run that nobody killed}, each trained once."""
-    remains = {}
-
-    def train(*flags):
-        if flags not in remains:
-            workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-            killing.finish(workdir, *flags)
-            remains[flags] = killing.what_remains(workdir)
-        return remains[flags]
-
-    return train
 
 
 def kill_and_go_on(workdir, flags, conditions, environment=None):
@@ -39,12 +23,6 @@ def kill_and_go_on(workdir, flags, conditions, environment=None):
         kills += killing.kill_when(condition(), process)
     killing.finish(workdir, *flags, environment=environment)
     return kills
-
-
-def assert_same(killed, whole):
-    assert killed.keys() == whole.keys()
-    differing = [name for name in whole if killed[name] != whole[name]]
-    assert differing == []
 
 
 @pytest.mark.parametrize(("flags", "longest"), [(MLP, 1.2), (CNN, 1.2)], ids=["mlp", "cnn"])

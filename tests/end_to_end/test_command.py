@@ -1,0 +1,105 @@
+"""The command as a user types it: what it prints, returns, and refuses."""
+
+import json
+
+import killing
+import pytest
+
+BAD_RECIPES = {
+    "uncompiled": (
+        "import keras\n"
+        "def build(options, data):\n"
+        "    return keras.Sequential([keras.Input((8, 8)), keras.layers.Dense(10)])\n",
+        "is not compiled; call model.compile",
+    ),
+    "no_model": (
+        "def build(options, data):\n    return 'a model'\n",
+        "returned str; expected a compiled keras.Model",
+    ),
+    "broken": (
+        "def build(options, data):\n    return 1 / 0\n",
+        "recipe.py:7: ZeroDivisionError",
+    ),
+}
+LOADING = "import kerastrain\nfrom kerastrain.data.bundled import load_digits_data\n\n\n\n"
+
+
+def test_train_again_and_evaluate(run_kerastrain, tmp_path):
+    first = run_kerastrain("train", "--recipe=digits", "--workdir=runs/d", "--max_epochs=3")
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    assert "test:    accuracy" in first.stdout and "runs/d/export/digits/1" in first.stdout
+    again = run_kerastrain("train", "--recipe=digits", "--workdir=runs/d", "--max_epochs=3")
+    assert again.returncode == 0 and again.stdout.startswith("already finished")
+    refused = run_kerastrain("train", "--recipe=digits", "--workdir=runs/d", "--seed=5")
+    assert refused.returncode == 1 and "seed: 0 recorded, 5 now" in refused.stderr
+    measured = run_kerastrain("evaluate", "--workdir=runs/d", "--json")
+    (line,) = measured.stdout.splitlines()
+    result = json.loads((tmp_path / "runs/d/result.json").read_text())
+    assert json.loads(line)["metrics"] == pytest.approx(result["metrics"])
+    assert measured.stderr == ""
+
+
+def test_the_location_of_data_may_be_left_out_the_second_time(run_kerastrain, tmp_path, real_data):
+    mnist = real_data / "mnist"
+    flags = ("train", "--recipe=mnist_mlp", "--workdir=runs/m", "--max_steps=50", "--jit=off")
+    assert run_kerastrain(*flags, f"--data_dir={mnist}").returncode == 0
+    assert run_kerastrain(*flags).stdout.startswith("already finished")
+    longer = run_kerastrain(*flags[:3], "--max_steps=60", "--jit=off")
+    assert longer.returncode == 0 and "Going on from step 50" in longer.stdout
+
+
+def test_a_table_from_csv_to_a_served_model(run_kerastrain, real_data):
+    data = real_data / "tabular" / "california-housing.csv.gz"
+    ended = run_kerastrain(
+        "train", "--recipe=tabular", f"--data={data}", "--target=median_house_value",
+        "--workdir=runs/housing", "--max_epochs=2",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    measured = run_kerastrain("evaluate", "--workdir=runs/housing", "--json")
+    metrics = json.loads(measured.stdout)["metrics"]
+    assert set(metrics) == {"rmse", "mae", "r2"}
+    assert 30_000 < metrics["rmse"] < 120_000  # dollars
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_publishes(run_kerastrain, precision):
+    ended = run_kerastrain(
+        "train", "--recipe=digits", "--max_epochs=4", f"--precision={precision}", "--jit=off"
+    )
+    assert ended.returncode == 0, ended.stderr
+    measured = run_kerastrain("evaluate", "--workdir=runs/digits", "--json")
+    assert json.loads(measured.stdout)["metrics"]["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("name", BAD_RECIPES)
+def test_a_bad_recipe_is_named_and_nothing_is_written(run_kerastrain, tmp_path, name):
+    build, message = BAD_RECIPES[name]
+    recipe = "RECIPE = kerastrain.Recipe(load_data=load_digits_data, build_model=build)\n"
+    (tmp_path / "recipe.py").write_text(LOADING + build + recipe)
+    ended = run_kerastrain("train", "--recipe=recipe.py", "--workdir=run")
+    assert ended.returncode == 1
+    assert message in ended.stderr and "Traceback" not in ended.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(run_kerastrain, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("meow")
+    ended = run_kerastrain("train", "--recipe=digits", "--workdir=photos")
+    assert ended.returncode == 1 and "holds something else" in ended.stderr
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
+def test_a_damaged_checkpoint_is_told_and_the_run_ends_the_same(tmp_path, undisturbed):
+    flags = (*killing.MLP, "--max_epochs=40")
+    workdir = tmp_path / "run"
+    process = killing.start(workdir, *flags)
+    folder = workdir / "checkpoints" / "latest"
+    killing.kill_when(lambda: len(list(folder.glob("ckpt-*.json"))) >= 3, process)
+    newest = max(folder.glob("ckpt-*.json"), key=lambda path: int(path.stem[5:])).stem
+    data = folder / f"{newest}.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-100])
+    killing.finish(workdir, *flags)
+    assert f"checkpoint of step {newest[5:]} is damaged" in (tmp_path / "run.log").read_text()
+    killing.assert_same(killing.what_remains(workdir), undisturbed(*flags))
