@@ -50,10 +50,10 @@ def run(values: flags.FlagValues) -> int:
     workdir = Workdir(os.path.expanduser(values.workdir))
     recorded = recorded_run(workdir)
     folder = newest_version(workdir, recorded)
-    # From here on it takes TensorFlow, which comes with the recipe's data.
     if values.json:
         # One line and nothing else: what is only to be known is not said; warnings are.
         logging.getLogger("kerastrain").setLevel(logging.WARNING)
+    # From here on it takes TensorFlow, which comes with the recipe's data.
     from kerastrain.export.manifest import read_manifest, task_from_json
     from kerastrain.export.scoring import evaluate_export
 

@@ -1,0 +1,99 @@
+"""What the README shows works: its commands, its recipe, its Python."""
+
+import json
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import keras
+import numpy as np
+import pytest
+
+import kerastrain
+
+
+@pytest.fixture(scope="module")
+def readme(root):
+    return (root / "README.md").read_text()
+
+
+def blocks(readme, language):
+    return re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
+
+
+def commands(readme):
+    lines = [line.partition("#")[0].strip() for b in blocks(readme, "") for line in b.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("kerastrain ")]
+
+
+def test_the_commands_of_the_readme_run_on_real_data(readme, run_kerastrain, tmp_path, real_data):
+    (tmp_path / "DIR_WITH_MNIST").symlink_to(real_data / "mnist")
+    table = real_data / "tabular" / "california-housing.csv.gz"
+    short = {"train": ["--max_steps=40", "--jit=off"], "evaluate": []}
+    shown = commands(readme)
+    assert [command[0] for command in shown] == ["train", "train", "evaluate", "evaluate"]
+    for command in shown:
+        flags = [flag.replace("=housing.csv", f"={table}") for flag in command]
+        ended = run_kerastrain(*flags, *short[command[0]])
+        assert ended.returncode == 0, ended.stderr
+    assert set(json.loads(ended.stdout)) == {"metrics"}
+    tags = tensorboard_tags(tmp_path / "runs")
+    assert {"mnist/tensorboard/train", "mnist/tensorboard/validation"} <= set(tags)
+    assert {"loss", "accuracy"} <= set(tags["mnist/tensorboard/validation"])
+    assert "learning_rate" in tags["housing/tensorboard/train"]
+
+
+def tensorboard_tags(folder):
+    """The scalars that a real TensorBoard shows for a folder of runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    board = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", f"--logdir={folder}", f"--port={port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}/data/plugin/scalars/tags"
+    try:
+        for _ in range(240):
+            time.sleep(0.5)
+            try:
+                with urllib.request.urlopen(url) as answer:
+                    tags = json.load(answer)
+            except OSError:
+                continue  # Not listening yet.
+            if len(tags) >= 4:
+                return tags
+        pytest.fail(f"TensorBoard shows only {tags}")
+    finally:
+        board.terminate()
+        board.wait()
+
+
+def test_the_recipe_of_the_readme_trains(readme, run_kerastrain, tmp_path):
+    (recipe,) = [b for b in blocks(readme, "python") if "RECIPE" in b]
+    (tmp_path / "my_recipe.py").write_text(recipe)
+    ended = run_kerastrain(
+        "train", "--recipe=my_recipe.py", "--set=hidden=32", "--max_epochs=2", "--workdir=runs/my"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "runs/my/export/my_recipe/1" in ended.stdout
+
+
+def test_the_python_of_the_readme_runs(readme, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (call,) = [b for b in blocks(readme, "python") if "kerastrain.train(" in b]
+    (fit,) = [b for b in blocks(readme, "python") if "model.fit(" in b]
+    rng = np.random.default_rng(0)
+    x, y = rng.random((64, 4), np.float32), rng.random((64, 1), np.float32)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    names = {"model": model, "x": x, "y": y, "xv": x, "yv": y, "kerastrain": kerastrain}
+    exec(call.replace("max_epochs=50", "max_epochs=2, verbose=0"), names)
+    assert names["result"].export.is_dir()
+    exec(fit.replace("...", "x, y, validation_data=(x, y), epochs=2, verbose=0"), names)
+    assert list((tmp_path / "runs" / "best").glob("ckpt-*.index"))
