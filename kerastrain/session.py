@@ -25,7 +25,7 @@ from kerastrain.callbacks.progress import ProgressDisplay
 from kerastrain.callbacks.tensorboard import TensorBoardLog
 from kerastrain.data.source import Data
 from kerastrain.errors import Interrupted, RecipeError, ResumeError, TrainingError
-from kerastrain.export.publishing import publish
+from kerastrain.export.publishing import publish, published_before
 from kerastrain.objective import Objective
 from kerastrain.options import Interval, TrainOptions
 from kerastrain.training.checkpoints import CheckpointFolder
@@ -323,8 +323,9 @@ class Session:
             "stopped": stopped,
             "data": {**data.description, "fingerprint": self.fingerprint},
         }
-        published = publish(
-            loop.state.model, data, base=self.workdir.exports / self.job.name, facts=facts
+        base = self.workdir.exports / self.job.name
+        published = published_before(base, facts) or publish(
+            loop.state.model, data, base=base, facts=facts
         )
         result = {
             "ended": ended.reason,

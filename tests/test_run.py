@@ -99,6 +99,14 @@ def test_a_crashed_run_goes_on_exactly_with_keras_callbacks_where_they_were(tmp_
     assert rates[-1] < rates[0]
 
 
+def test_a_start_killed_between_publishing_and_its_record_does_not_publish_twice(tmp_path):
+    first = train(tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    again = train(tmp_path / "run")
+    assert again.export == first.export and not again.already_finished
+    assert again.metrics == first.metrics
+
+
 def test_a_users_callback_hears_of_every_batch(tmp_path):
     class Batches(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -42,7 +42,7 @@ import tensorflow as tf
 
 import kerastrain
 from kerastrain.data.source import Data
-from kerastrain.errors import ExportError
+from kerastrain.errors import ExportError, KerastrainError
 from kerastrain.export import manifest, verification
 from kerastrain.export.rows import Rows, raw_rows
 from kerastrain.export.scoring import evaluate_export
@@ -97,8 +97,30 @@ def publish(model: keras.Model, data: Data, *, base: Path, facts: Mapping[str, A
         raise ExportError(f"The model cannot be exported to {base}: {error}") from error
     for name, reason in found["left_out"].items():
         logger.warning("%s is not published: %s", name, reason)
+    return _published(base, version, found)
+
+
+def published_before(base: Path, facts: Mapping[str, Any]) -> Published | None:
+    """The newest version, when these facts are its own: published by a start killed right after.
+
+    So that the same command, run again, does not publish the same model twice.
+    """
+    version = max(manifest.versions(base), default=None)
+    if version is None:
+        return None
+    try:
+        content = manifest.read_manifest(base / str(version))
+    except KerastrainError as error:
+        logger.warning("Version %d is damaged and not taken for this model's: %s", version, error)
+        return None
+    if any(content.get(name) != value for name, value in manifest.plain(facts).items()):
+        return None
+    return _published(base, version, content)
+
+
+def _published(base: Path, version: int, content: Mapping[str, Any]) -> Published:
     names = ("metrics", "signatures", "digest", "left_out")
-    return Published(base / str(version), version, **{name: found[name] for name in names})
+    return Published(base / str(version), version, **{name: content[name] for name in names})
 
 
 def check_exportable(model: keras.Model, data: Data) -> None:
