@@ -65,5 +65,5 @@ def _constructor_arguments(kind: type) -> set[str]:
         name
         for base in kind.__mro__
         if "__init__" in vars(base) and base is not object
-        for name in inspect.signature(base.__init__).parameters
+        for name in inspect.signature(vars(base)["__init__"]).parameters
     }
