@@ -40,6 +40,8 @@ class Recipe:
         objective: what decides which weights are best: "val_loss", "val_f1:max".
         step: one training step (`kerastrain.training.steps`); None: the standard one.
         defaults: values for the fields of TrainOptions that the user leaves out.
+        reads: which of --data, --data_dir and --target `load_data` reads; giving another
+            one is then an error. None: it is not said, all are allowed.
         settings: the recipe's own settings with their default values
             (`--set=hidden=256`): bool, int, float, str, or a tuple of one of those
             (`--set=hidden=256,128`). Values keep the type of the default.
@@ -53,6 +55,7 @@ class Recipe:
     objective: str = "val_loss"
     step: Callable[..., Any] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[str, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,8 +76,17 @@ class Recipe:
         """The options with every default filled in and every setting typed.
 
         Raises:
-            OptionsError: an unknown setting, or one whose value has the wrong type.
+            OptionsError: an unknown setting, one whose value has the wrong type, or an option
+                that the recipe does not read.
         """
+        sources = ("data", "data_dir", "target")
+        reads = sources if self.reads is None else self.reads
+        for name in sources:
+            if getattr(options, name) is not None and name not in reads:
+                read = " and ".join(f"--{source}" for source in reads) or "none of its kind"
+                raise OptionsError(
+                    f"The recipe {options.recipe} does not read --{name}; it reads {read}."
+                )
         fallbacks: dict[str, Any] = {"objective": self.objective, **STANDARD, **self.defaults}
         filled = {
             name: value for name, value in fallbacks.items() if getattr(options, name) is None

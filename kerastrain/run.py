@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerastrain.data.source import Data, Examples, Task
-from kerastrain.errors import DataError, KerastrainError, RecipeError, ResumeError
+from kerastrain.errors import (
+    DataError,
+    KerastrainError,
+    OptionsError,
+    RecipeError,
+    ResumeError,
+    WorkdirError,
+)
+from kerastrain.objective import Objective
 from kerastrain.options import TrainOptions
 from kerastrain.recipe import (
     STANDARD,
@@ -31,6 +39,7 @@ from kerastrain.workdir import Workdir, read_json
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from kerastrain.session import Job
     from kerastrain.training.steps import StepFunction
@@ -114,6 +123,7 @@ def train(
         Interrupted: SIGINT or SIGTERM; everything is saved.
     """
     given = data if isinstance(data, Data) else _as_data(data, validation, test, task)
+    chosen = _objective(objective, given, callbacks)
     options = TrainOptions(
         recipe="",
         workdir=os.fspath(workdir),
@@ -121,7 +131,7 @@ def train(
         max_steps=max_steps,
         batch_size=batch_size,
         patience=patience,
-        objective=objective or _default_objective(given, callbacks),
+        objective=chosen,
         evaluate_every=evaluate_every,
         checkpoint_every=checkpoint_every,
         seed=seed,
@@ -151,7 +161,7 @@ def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
         KerastrainError: as `train`.
     """
     workdir = Workdir(options.workdir)
-    recorded = read_json(workdir.run_file) if workdir.run_file.exists() else None
+    recorded = _recorded_run(workdir)
     if recorded is not None:
         options = options.located_like(TrainOptions.from_json(recorded["given"]))
         if _is_same_command(options, recorded) and workdir.result_file.exists():
@@ -181,15 +191,28 @@ def _run(job: Job) -> TrainResult:
     workdir = Workdir(job.options.workdir)
     workdir.create()
     with workdir.lock():
-        if workdir.run_file.exists():
-            recorded = read_json(workdir.run_file)
+        recorded = _recorded_run(workdir)
+        if recorded is not None:
             _check_same_run(job, workdir, recorded)
             if workdir.result_file.exists():
                 result = read_json(workdir.result_file)
-                if not _has_more_budget(job.options, recorded, result):
+                if not _has_more_budget(job.options, result):
                     return _result(workdir, result, already_finished=True)
-                workdir.result_file.unlink()
         return _result(workdir, Session(job, workdir).run())
+
+
+def _recorded_run(workdir: Workdir) -> dict[str, Any] | None:
+    """What `run.json` says of the run begun here, None when there is none."""
+    if not workdir.run_file.exists():
+        return None
+    recorded = read_json(workdir.run_file)
+    missing = {"given", "resolved", "recipe_sha256", "environment"} - set(recorded)
+    if missing:
+        raise WorkdirError(
+            f"{workdir.run_file} is not a kerastrain run's record: it has no "
+            f"{', '.join(sorted(missing))}. Use another --workdir."
+        )
+    return recorded
 
 
 def _is_same_command(options: TrainOptions, recorded: Mapping[str, Any]) -> bool:
@@ -221,15 +244,12 @@ def _check_same_run(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> 
         logger.warning("The recipe %s was edited since the run in %s began.", job.recipe, workdir)
 
 
-def _has_more_budget(
-    options: TrainOptions, recorded: Mapping[str, Any], result: Mapping[str, Any]
-) -> bool:
+def _has_more_budget(options: TrainOptions, result: Mapping[str, Any]) -> bool:
     """Whether a run that ended with its budget was given a larger one."""
-    before = TrainOptions.from_json(recorded["resolved"])
-    unlimited = float("inf")
-    now_steps, then_steps = options.max_steps or unlimited, before.max_steps or unlimited
-    grown = (options.max_epochs or 0) > (before.max_epochs or 0) or now_steps > then_steps
-    return result["ended"] == "budget" and grown
+    steps_per_epoch = round(result["step"] / result["epoch"])
+    by_epochs = (options.max_epochs or 0) * steps_per_epoch
+    last_step = min(by_epochs, options.max_steps or by_epochs)
+    return result["ended"] == "budget" and last_step > result["step"]
 
 
 def _result(
@@ -268,14 +288,23 @@ def _model_of(model: keras.Model | Callable[[], keras.Model]) -> keras.Model:
     return model if isinstance(model, keras.Model) else model()
 
 
-def _default_objective(data: Data, callbacks: Sequence[keras.callbacks.Callback]) -> str:
+def _objective(
+    objective: str | None, data: Data, callbacks: Sequence[keras.callbacks.Callback]
+) -> str:
+    """What is asked for; else what a kerastrain.EarlyStopping monitors; else the loss."""
     from kerastrain.callbacks.early_stopping import EarlyStopping
 
     for callback in callbacks:
         if isinstance(callback, EarlyStopping):
             direction = "" if callback.mode == "auto" else f":{callback.mode}"
-            return f"{callback.monitor}{direction}"
-    return "loss" if data.validation is None else "val_loss"
+            monitored = f"{callback.monitor}{direction}"
+            if objective and Objective.parse(objective) != Objective.parse(monitored):
+                raise OptionsError(
+                    f"The objective is '{objective}' and the EarlyStopping given monitors "
+                    f"'{monitored}'; they decide the same thing. Leave one of them out."
+                )
+            return monitored
+    return objective or ("loss" if data.validation is None else "val_loss")
 
 
 def _as_data(
@@ -293,19 +322,39 @@ def _as_data(
 
 
 def _as_examples(arrays: tuple[Any, ...], name: str) -> Examples:
-    import numpy as np
 
     if not isinstance(arrays, (tuple, list)) or len(arrays) not in (2, 3):
-        shown = (
-            f"{type(arrays).__name__} of {len(arrays)}"
-            if hasattr(arrays, "__len__")
-            else (type(arrays).__name__)
+        raise DataError(
+            f"{name} is {_kind(arrays)}; expected arrays (x, y) or (x, y, sample_weight), or a "
+            "kerastrain.Data."
         )
-        raise DataError(f"{name} is a {shown}; expected arrays (x, y) or (x, y, sample_weight).")
     x, y, *weights = arrays
-    inputs = (
-        {key: np.asarray(value) for key, value in x.items()}
-        if isinstance(x, Mapping)
-        else np.asarray(x)
-    )
-    return Examples(inputs, np.asarray(y), np.asarray(weights[0]) if weights else None)
+    if isinstance(x, Mapping):
+        inputs: Any = {key: _array(value, f"{name}: input '{key}'") for key, value in x.items()}
+    else:
+        inputs = _array(x, f"{name}: x")
+    sample_weight = _array(weights[0], f"{name}: sample_weight") if weights else None
+    return Examples(inputs, _array(y, f"{name}: y"), sample_weight)
+
+
+def _array(value: Any, what: str) -> np.ndarray:
+    """One array of numbers or texts, rows first."""
+    import numpy as np
+
+    if isinstance(value, (Mapping, list, tuple)) and any(hasattr(v, "shape") for v in value):
+        raise DataError(
+            f"{what} is {_kind(value)} of arrays; expected one array. (Several inputs go as a dict "
+            "of arrays; models with several outputs are not supported.)"
+        )
+    array = np.asarray(value)
+    if array.ndim == 0 or array.dtype == object:
+        raise DataError(f"{what} is {_kind(value)}; expected an array of numbers with rows first.")
+    return array
+
+
+def _kind(value: Any) -> str:
+    dtype = getattr(value, "dtype", None)
+    shape = getattr(value, "shape", None)
+    if dtype is not None and shape is not None:
+        return f"a {type(value).__name__} of {dtype}, shape {tuple(shape)}"
+    return f"a {type(value).__name__}"

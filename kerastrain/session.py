@@ -24,11 +24,13 @@ from kerastrain.callbacks.metrics_log import MetricsLog
 from kerastrain.callbacks.progress import ProgressDisplay
 from kerastrain.callbacks.tensorboard import TensorBoardLog
 from kerastrain.data.source import Data
-from kerastrain.errors import Interrupted, RecipeError, ResumeError, TrainingError
-from kerastrain.export.publishing import publish, published_before
+from kerastrain.errors import Interrupted, RecipeError, ResumeError
+from kerastrain.export.publishing import check_exportable, publish, published_before
 from kerastrain.objective import Objective
 from kerastrain.options import Interval, TrainOptions
-from kerastrain.training.checkpoints import CheckpointFolder
+from kerastrain.outcome import best_of, explanation, strict
+from kerastrain.preflight import check_labels, check_objective
+from kerastrain.training.checkpoints import KEEP_CHECKPOINTS, CheckpointFolder
 from kerastrain.training.environment import (
     describe_environment,
     environment_differences,
@@ -36,6 +38,7 @@ from kerastrain.training.environment import (
 )
 from kerastrain.training.evaluation import Evaluator
 from kerastrain.training.executor import Executor
+from kerastrain.training.identity import describe_model, model_differences
 from kerastrain.training.loop import Ended, Loop
 from kerastrain.training.plan import Plan, in_steps
 from kerastrain.training.randomness import deterministic_initializers
@@ -47,9 +50,6 @@ from kerastrain.training.tuning import Choice, measure
 from kerastrain.workdir import Workdir, read_json, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
-
-# The newest and what to fall back on if it is damaged.
-KEEP_CHECKPOINTS = 3
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,9 @@ class Session:
     def _assemble(self, data: Data) -> Loop:
         options = self.options
         state = self._build_state(data)
-        self._check_objective(state, data)
+        check_objective(self.objective, state.model, data)
+        check_labels(state.model, data)
+        self._check_model(state.model, data)
         step = self.job.step or default_step(state.model)
         executor = Executor(
             state, step, data.train, batch_size=_given(options.batch_size), seed=options.seed
@@ -192,19 +194,26 @@ class Session:
             with _dtype_policy(None if self.job.recipe is None else options.precision):
                 model = self.job.build_model(data)
             if not isinstance(model, keras.Model):
+                maker = f"build_model of {self.job.recipe}" if self.job.recipe else "The function"
                 raise RecipeError(
-                    f"build_model of the recipe '{self.job.name}' returned "
-                    f"{type(model).__name__}; expected a compiled keras.Model."
+                    f"{maker} returned {type(model).__name__}; expected a compiled keras.Model."
                 )
             return TrainState(model, strategy=self.strategy, seed=options.seed, batch=first)
 
-    def _check_objective(self, state: TrainState, data: Data) -> None:
-        names = list(state.model.get_metrics_result())
-        validated = [f"val_{name}" for name in names] if data.validation is not None else []
-        self.objective.check_reported([*names, *validated])
+    def _check_model(self, model: keras.Model, data: Data) -> None:
+        self.model = describe_model(model)
+        if self.recorded is None:
+            check_exportable(model, data)
+        else:
+            differences = model_differences(self.recorded["model"], self.model)
+            self._refuse("trains another model", differences)
 
     def _record(self, data: Data) -> None:
-        """Writes what this run is, at its first start; later ones must be the same run."""
+        """Writes what this run is, at its first start; later ones must be the same run.
+
+        Every check has passed: from here on, a finished run that goes on is not finished.
+        """
+        self.workdir.result_file.unlink(missing_ok=True)
         if self.recorded is not None and not self.job.override:
             budgets = {"given": self.job.given.to_json(), "resolved": self.options.to_json()}
             if any(self.recorded[name] != value for name, value in budgets.items()):
@@ -224,14 +233,16 @@ class Session:
                 "data": dict(data.description),
                 "data_fingerprint": self.fingerprint,
                 "environment": self.environment,
+                "model": self.model,
             },
         )
 
     def _choose(self, executor: Executor, state: TrainState) -> Choice:
         """How steps are run: as recorded, or measured now and recorded."""
-        if self.workdir.executor_file.exists():
-            choice = Choice.from_json(read_json(self.workdir.executor_file))
-        else:
+        recorded = self.workdir.executor_file
+        choice = Choice.from_json(read_json(recorded)) if recorded.exists() else None
+        contradicts = choice is not None and self.options.jit not in ("auto", choice.flag)
+        if choice is None or contradicts:  # The latter takes --override, as all differences do.
             total = self._last_step(executor)
             choice = measure(executor, state, jit=self.options.jit, total_steps=total)
             write_json(self.workdir.executor_file, choice.to_json())
@@ -272,16 +283,17 @@ class Session:
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         early_stopping = self.early_stopping
-        if early_stopping.directory is None:
-            early_stopping.directory = self.workdir.best_checkpoints
-            early_stopping.restore_best_weights = True
+        self._lent = (early_stopping, early_stopping.directory, early_stopping.restore_best_weights)
+        early_stopping.directory = early_stopping.directory or self.workdir.best_checkpoints
+        early_stopping.restore_best_weights = True
         others = [c for c in self.job.callbacks if c is not early_stopping]
         logs = [
             MetricsLog(self.workdir.metrics_file),
             TensorBoardLog(self.workdir.tensorboard),
             *([ProgressDisplay()] if self.job.verbose else []),
         ]
-        return [early_stopping, *others, *logs]
+        # After the user's own, so that at the end the best weights are the last word.
+        return [*others, early_stopping, *logs]
 
     @contextlib.contextmanager
     def _closing(self, loop: Loop) -> Iterator[None]:
@@ -292,27 +304,16 @@ class Session:
             for callback in loop.callbacks.callbacks:
                 if hasattr(callback, "close"):
                     callback.close()
+            # A callback of the user's own may serve in another run.
+            own, directory, restores = self._lent
+            own.directory, own.restore_best_weights = directory, restores
 
     # After the last step.
 
     def _finish(self, data: Data, loop: Loop, ended: Ended) -> dict[str, Any]:
-        progress = self.early_stopping.progress
-        stopped = self._explanation(ended)
-        if progress.best is None:
-            if ended.reason == "nonfinite":
-                raise TrainingError(
-                    f"{stopped} No evaluation came before it, so there is nothing to publish. "
-                    "Try a lower --learning_rate; look for extreme values in the data."
-                )
-            raise TrainingError(
-                f"The objective '{self.objective.name}' was never a finite number, so there are no "
-                "best weights to publish. Try a lower --learning_rate."
-            )
-        best = {
-            "name": self.objective.name,
-            "value": progress.best,
-            "step": self.early_stopping.best_step,
-        }
+        early_stopping, history = self.early_stopping, loop.state.host.get("history", [])
+        stopped = explanation(ended, early_stopping=early_stopping, options=self.options)
+        best = best_of(ended, stopped, early_stopping=early_stopping, history=history)
         logger.info("%s", stopped)
         facts = {
             "recipe": self.job.recipe,
@@ -335,29 +336,10 @@ class Session:
             "best": best,
             "metrics": published.metrics,
             "export": str(published.path.relative_to(self.workdir.path)),
-            "history": loop.state.host.get("history", []),
+            "history": strict(history),
         }
         write_json(self.workdir.result_file, result)
         return result
-
-    def _explanation(self, ended: Ended) -> str:
-        early_stopping = self.early_stopping
-        if ended.reason == "nonfinite":
-            return f"The loss was not a finite number at step {ended.step}; training stopped there."
-        if early_stopping.progress.stopped:
-            return (
-                f"Stopped at step {ended.step}: {early_stopping.monitor} did not improve in "
-                f"{early_stopping.progress.wait} evaluations."
-            )
-        if ended.reason == "stopped":
-            return f"Stopped at step {ended.step} by a callback."
-        options = self.options
-        budget = (
-            f"max_steps={options.max_steps}"
-            if ended.step == options.max_steps
-            else f"max_epochs={options.max_epochs}"
-        )
-        return f"Ended at step {ended.step}: {budget} reached."
 
 
 # A patience that no run uses up.

@@ -138,7 +138,9 @@ class Workdir:
 
 def _only_leftovers(found: list[str]) -> bool:
     """Whether the folder holds only what a start killed before its first record leaves."""
-    return all(name.startswith(".") and name.endswith(".partial") for name in found)
+    partial = [name.startswith(".") and name.endswith(".partial") for name in found]
+    # The splits are written just before the record.
+    return all(p or name == "splits.npz" for p, name in zip(partial, found, strict=True))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

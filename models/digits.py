@@ -2,7 +2,8 @@
 
     kerastrain train --recipe=digits --workdir=runs/digits
 
-RESULTS
+Test accuracy 97.5 % (seed 0), stopped after 49 epochs; 11 s for the whole command, most of it
+start and export, on 2 busy cores of an Intel Xeon.
 
 Settings (`--set=NAME=VALUE`): `hidden` units, `dropout` rate.
 """
@@ -37,5 +38,6 @@ RECIPE = kerastrain.Recipe(
     build_model=build_model,
     objective="val_loss",
     defaults={"max_epochs": 60, "patience": 10, "batch_size": 32, "learning_rate": 0.002},
+    reads=(),
     settings={"hidden": 256, "dropout": 0.3},
 )

@@ -2,7 +2,8 @@
 
     kerastrain train --recipe=mnist_cnn --workdir=runs/mnist_cnn [--data_dir=DIR]
 
-RESULTS
+Test accuracy 99.36 % (seeds 0 to 3: 99.35, 99.33, 99.42, 99.33) after 15 epochs in 165 s for the
+whole command, on 2 busy cores of an Intel Xeon.
 
 Settings (`--set=NAME=VALUE`): `dataset` (mnist, fashion_mnist), `filters` of the first
 convolution (the second has twice as many), `hidden` units, `dropout` rate (half of it before
@@ -58,6 +59,7 @@ RECIPE = kerastrain.Recipe(
     # The loss is at its best some epochs before the accuracy is.
     objective="val_accuracy",
     defaults={"max_epochs": 15, "patience": 6, "batch_size": 128, "learning_rate": 0.002},
+    reads=("data_dir",),
     settings={
         "dataset": "mnist",
         "filters": 32,

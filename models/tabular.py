@@ -107,5 +107,6 @@ RECIPE = Recipe(
         "max_epochs": 100,
         "patience": 10,
     },
+    reads=("data", "target"),
     settings={"hidden": 256, "layers": 2, "dropout": 0.1},
 )

@@ -2,7 +2,8 @@
 
     kerastrain train --recipe=xor --workdir=runs/xor
 
-RESULTS
+Test accuracy 100 % (30 seeds tried) after 100 steps; 10 s for the whole command, nearly all of it
+start and export, on 2 busy cores of an Intel Xeon.
 
 The four rows train, validate and test: what is shown is that training works, not that
 anything was learned beyond them. Settings (`--set=NAME=VALUE`): `hidden` units.
@@ -50,5 +51,6 @@ RECIPE = kerastrain.Recipe(
     build_model=build_model,
     objective="val_loss",
     defaults={"max_epochs": 100, "patience": 100, "batch_size": 4, "learning_rate": 0.1},
+    reads=(),
     settings={"hidden": 8},
 )

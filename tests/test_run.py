@@ -8,7 +8,13 @@ import pytest
 import tensorflow as tf
 
 import kerastrain
-from kerastrain.errors import DataError, ObjectiveError, ResumeError, TrainingError
+from kerastrain.errors import (
+    DataError,
+    ObjectiveError,
+    OptionsError,
+    ResumeError,
+    TrainingError,
+)
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 300).astype(np.int32)
@@ -213,7 +219,10 @@ def test_named_inputs_and_weights_are_trained_on(tmp_path):
     ("arrays", "message"),
     [
         ((POINTS, LABELS[:10]), "same number of rows; got inputs 300, targets 10"),
-        (POINTS, "expected arrays"),
+        (POINTS, "a ndarray of float32, shape .* expected arrays"),
+        ((POINTS, [LABELS, LABELS]), "models with several outputs are not supported"),
+        ((POINTS, {"a": LABELS}), "y is a dict"),
+        ((POINTS, None), "y is a NoneType"),
         ((POINTS[:0], LABELS[:0]), "no rows"),
     ],
 )
@@ -227,3 +236,157 @@ def test_logs_hold_every_round_once_against_the_true_step(tmp_path):
     lines = [json.loads(s) for s in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     rounds = [line["step"] for line in lines if line["kind"] == "evaluation"]
     assert rounds == [record["step"] for record in result.history] == [3, 6, 8]
+
+
+def exported(result):
+    return tf.saved_model.load(str(result.export)).signatures["serving_default"]
+
+
+def loss_of(result):
+    """The exported model's loss on the validation data."""
+    logits = exported(result)(features=tf.constant(VALIDATION[0]))["logits"]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return float(loss(VALIDATION[1], logits))
+
+
+def test_the_value_said_to_be_best_is_that_of_the_exported_weights(tmp_path):
+    keras_own = keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True)
+    result = train(tmp_path / "run", evaluate_every="3steps", max_steps=8, callbacks=[keras_own])
+    assert loss_of(result) == pytest.approx(result.best["value"], rel=1e-5)
+    longer = train(tmp_path / "run", evaluate_every="3steps", max_steps=9, callbacks=[keras_own])
+    assert loss_of(longer) == pytest.approx(longer.best["value"], rel=1e-5)
+
+
+def test_averaged_weights_are_what_is_evaluated_and_exported(tmp_path):
+    def averaged():
+        net = model()
+        optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.9)
+        net.compile(optimizer, net.loss, metrics=["accuracy"])
+        return net
+
+    result = train(tmp_path / "run", model=averaged, max_epochs=4)
+    assert loss_of(result) == pytest.approx(result.best["value"], rel=1e-5)
+
+
+def test_an_epoch_begins_once_for_callbacks_however_often_the_run_is_started(tmp_path):
+    def callbacks(*more):
+        return [keras.callbacks.LearningRateScheduler(lambda epoch, lr: lr * 0.7), *more]
+
+    whole = train(tmp_path / "whole", callbacks=callbacks())
+    with pytest.raises(Crash):
+        train(tmp_path / "crashed", callbacks=callbacks(CrashAt(3)))
+    assert train(tmp_path / "crashed", callbacks=callbacks()).history == whole.history
+
+
+def test_a_stop_by_a_callback_is_remembered_if_the_export_is_interrupted(tmp_path, monkeypatch):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 3
+
+    def crash(*arguments, **settings):
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kerastrain.session.publish", crash)
+        with pytest.raises(Crash):
+            train(tmp_path / "run", callbacks=[Stop()])
+    result = train(tmp_path / "run", callbacks=[Stop()])
+    assert result.step == 4 and "by a callback" in result.stopped
+
+
+def test_random_numbers_without_a_seed_are_resumed_too(tmp_path):
+    class Noise(keras.layers.Layer):
+        def call(self, x, training=False):
+            return x + keras.random.normal(keras.ops.shape(x)) if training else x
+
+    def noisy():
+        net = keras.Sequential([keras.Input((3,), name="features"), Noise(), keras.layers.Dense(3)])
+        net.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return net
+
+    whole = train(tmp_path / "whole", model=noisy)
+    with pytest.raises(Crash):
+        train(tmp_path / "crashed", model=noisy, callbacks=[CrashAt(3)])
+    assert train(tmp_path / "crashed", model=noisy).history == whole.history
+
+
+def test_another_model_is_refused_on_resume(tmp_path):
+    def other():
+        net = model()
+        net.compile(keras.optimizers.Adam(0.5), net.loss, metrics=["accuracy"])
+        return net
+
+    with pytest.raises(Crash):
+        train(tmp_path / "run", callbacks=[CrashAt(2)])
+    with pytest.raises(ResumeError, match=r"model:\n  optimizer learning_rate: 0\.01 rec.*, 0\.5"):
+        train(tmp_path / "run", model=other)
+    assert train(tmp_path / "run").step == 42
+
+
+def test_a_refused_extension_leaves_a_finished_run_finished(tmp_path):
+    train(tmp_path / "run")
+    with pytest.raises(ResumeError, match="other data"):
+        train(tmp_path / "run", max_epochs=9, validation=(VALIDATION[0] + 1, VALIDATION[1]))
+    assert train(tmp_path / "run").already_finished
+
+
+def test_an_early_stopping_of_ones_own_serves_in_two_runs(tmp_path):
+    own = kerastrain.EarlyStopping(patience=9)
+    for name in ("a", "b"):
+        train(tmp_path / name, callbacks=[own], max_epochs=2)
+        assert list((tmp_path / name / "checkpoints" / "best").glob("ckpt-*.index"))
+    assert own.directory is None
+
+
+def test_an_objective_and_an_early_stopping_may_not_contradict(tmp_path):
+    with pytest.raises(OptionsError, match="Leave one of them out"):
+        train(
+            tmp_path / "run",
+            objective="val_accuracy",
+            callbacks=[kerastrain.EarlyStopping("val_loss")],
+        )
+
+
+def test_labels_beyond_the_models_outputs_are_named(tmp_path):
+    with pytest.raises(DataError, match="labels of validation go from 0 to 7; the model has 3"):
+        train(tmp_path / "run", validation=(VALIDATION[0], np.minimum(VALIDATION[1] * 7, 7)))
+
+
+def test_a_folder_left_by_a_start_killed_before_its_record_is_taken(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "splits.npz").write_bytes(b"")
+    assert train(tmp_path / "run", max_epochs=1).step == 7
+
+
+def test_a_metric_of_several_values_can_be_the_objective(tmp_path):
+    def with_f1():
+        net = model()
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        net.compile("adam", loss, metrics=[keras.metrics.F1Score(name="f1")])
+        return net
+
+    def hot(split):
+        return split[0], np.eye(3, dtype=np.float32)[split[1]]
+
+    result = kerastrain.train(
+        with_f1, hot(TRAIN), validation=hot(VALIDATION), workdir=tmp_path / "run",
+        objective="val_f1_0:max", max_epochs=1, verbose=0,
+    )  # fmt: skip
+    assert result.best["name"] == "val_f1_0"
+
+
+def test_an_evaluation_that_xla_cannot_compile_runs_without_it(tmp_path):
+    class Odd(keras.Model):
+        def test_step(self, data):
+            tf.debugging.assert_greater(
+                tf.strings.length(tf.strings.as_string(tf.reduce_sum(data[0]))), 0
+            )
+            return super().test_step(data)
+
+    def odd():
+        features = keras.Input((3,), name="features")
+        net = Odd(features, keras.layers.Dense(3)(features))
+        net.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return net
+
+    assert len(train(tmp_path / "run", model=odd, jit="on", max_epochs=2).history) == 2

@@ -26,6 +26,8 @@ LAYERS = (
     "training",
     "callbacks",
     "export",
+    "outcome",
+    "preflight",
     "session",
     "run",
     "serving",

@@ -23,9 +23,12 @@ import tensorflow as tf
 
 from kerastrain.errors import ObjectiveError, suggestion
 from kerastrain.objective import Direction, Objective, known_direction
-from kerastrain.training.checkpoints import CheckpointFolder
+from kerastrain.training.checkpoints import KEEP_CHECKPOINTS, CheckpointFolder
 from kerastrain.training.stopping import Patience, PatienceProgress
 from kerastrain.workdir import read_json, write_json
+
+# Whichever of the kept states of a run is gone back to, its best weights are still there.
+KEEP_BEST = KEEP_CHECKPOINTS + 1
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
@@ -82,6 +85,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     # Keras's events.
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._stop_listening()  # A fit that died of an exception never said that it ended.
         super().on_train_begin(logs)
         self._show(PatienceProgress())
         self.best_step, self._dirty, self._on_disk, self._rule = None, False, None, None
@@ -98,7 +102,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         before = self.progress
         value = self._monitored(logs or {})
         self._show(self._ready_rule().update(before, value=value, index=epoch))
-        if self.progress.best_index != before.best_index:
+        if self.progress.best != before.best:  # An improvement is always strict.
             self.best_weights = self.model.get_weights()
             self.best_step = self._step()
             self._dirty = True
@@ -110,8 +114,6 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._stop_listening()
-        if self.restore_best_weights and self.best_weights is None:
-            self._load_best()
         super().on_train_end(logs)
 
     # What survives.
@@ -128,6 +130,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             # Best weights of a future that the resumed run will repeat.
             newest = -1 if self.best_step is None else self.best_step
             self._disk()[0].discard_after(newest)
+            # Now, and not when they are wanted: if they are damaged, it is known at the start.
+            self._load_best()
 
     def commit(self) -> None:
         """Puts the best weights on the disk, if they are not there yet.
@@ -163,8 +167,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
                 self.directory,
                 tf.train.Checkpoint(model=variables),
                 describe=lambda: described,
-                # The one before stays until the progress on disk names the new one.
-                keep=2,
+                keep=KEEP_BEST,
             )
             self._on_disk = folder, variables
         return self._on_disk
@@ -246,11 +249,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         previous = self._previous_handler
         self._stop_listening()
         # After a fit that died of an exception the handler is still there; the model is not ours.
-        if _runs_fit(frame, self.model):
-            if self.best_weights is None:
-                self._load_best()
-            if self.best_weights is not None:
-                self.model.set_weights(self.best_weights)
+        if self.best_weights is not None and _runs_fit(frame, self.model):
+            self.model.set_weights(self.best_weights)
         if callable(previous):
             previous(number, frame)
         elif previous == signal.SIG_DFL:

@@ -98,7 +98,7 @@ class StatusCallback(keras.callbacks.Callback):
 
 
 def metric_values(logs: Mapping[str, Any] | None) -> dict[str, float]:
-    """The numbers among logs; an array gives one entry an element: "f1[0]", "f1[1]".
+    """The numbers among logs; an array gives one entry an element: "f1_0", "f1_1".
 
     What is not a number (a callback may put text into the logs) is left out.
     """
@@ -111,5 +111,5 @@ def metric_values(logs: Mapping[str, Any] | None) -> dict[str, float]:
         if array.ndim == 0:
             values[name] = float(array)
         else:
-            values.update({f"{name}[{i}]": float(v) for i, v in enumerate(array.ravel())})
+            values.update({f"{name}_{i}": float(v) for i, v in enumerate(array.ravel())})
     return values

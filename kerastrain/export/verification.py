@@ -107,7 +107,15 @@ def check_in_fresh_process(folder: Path) -> dict[str, Any]:
     }
     command = [sys.executable, "-m", "kerastrain.export.verification", str(folder.absolute())]
     # In its own folder, because `python -m` looks for modules in the current one first.
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        # A Ctrl-C is for the trainer, which finishes the export, and not for its check.
+        start_new_session=True,
+    )
     if done.returncode != 0:
         raise ExportError(
             "The check of the export in a fresh process failed. Its last words:\n"

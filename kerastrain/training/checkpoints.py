@@ -30,6 +30,8 @@ from kerastrain.workdir import read_json, sync_folder, write_json
 logger = logging.getLogger(__name__)
 
 PREFIX = "ckpt"
+# Of a run's states: the newest, and what to fall back on if it is damaged.
+KEEP_CHECKPOINTS = 3
 
 
 class CheckpointFolder:
@@ -59,6 +61,11 @@ class CheckpointFolder:
         self._keep = keep
         self._manager: tf.train.CheckpointManager | None = None
         folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def quarantine(self) -> Path:
+        """Where damaged checkpoints are put, each with its reason."""
+        return self.folder / "quarantine"
 
     def steps(self) -> list[int]:
         """The steps of all committed checkpoints, oldest first, intact or not."""
@@ -94,7 +101,9 @@ class CheckpointFolder:
             raise CheckpointError(
                 f"The checkpoint of step {step} could not be written to {self.folder}: {error}"
             ) from error
-        for old in self.steps()[: -self._keep]:
+        # The new one stays whatever its number: a program may begin to count anew.
+        others = [other for other in self.steps() if other != step]
+        for old in others[: max(0, len(others) - (self._keep - 1))]:
             self.discard(old)
 
     def restore_newest(self) -> int | None:
@@ -115,11 +124,13 @@ class CheckpointFolder:
                 self._report_fallback(step, newest=steps[-1])
                 return step
             self._quarantine(step, reason)
-        if steps:
+        quarantined = sorted(path.name for path in self.quarantine.glob(f"{PREFIX}-*"))
+        if quarantined:
+            # Also when it is started once more: never from zero without being told to.
             raise CheckpointError(
-                f"None of the checkpoints in {self.folder} is intact (steps "
-                f"{', '.join(map(str, steps))}); they lie in {self.folder / 'quarantine'} with the "
-                "reasons. Nothing was trained. To start from the beginning, use a new --workdir."
+                f"None of the checkpoints in {self.folder} is intact; {', '.join(quarantined)} lie "
+                f"in {self.quarantine} with the reasons. Nothing was trained. To start from the "
+                "beginning, use a new --workdir."
             )
         return None
 
@@ -195,7 +206,7 @@ class CheckpointFolder:
             )
 
     def _quarantine(self, step: int, reason: str) -> None:
-        place = self.folder / "quarantine" / f"{PREFIX}-{step}"
+        place = self.quarantine / f"{PREFIX}-{step}"
         place.mkdir(parents=True, exist_ok=True)
         (place / "reason.txt").write_text(reason + "\n")
         # The record goes last: until then the checkpoint is still known, and still damaged.

@@ -6,6 +6,7 @@ metrics = evaluate(jit=False)      # without the "val_" prefix
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,11 @@ from kerastrain.training.placement import placed
 from kerastrain.training.state import TrainState
 from kerastrain.training.strategy import first_device
 
+logger = logging.getLogger(__name__)
+
+# What TensorFlow raises when XLA has no kernel for an op, or a shape is not static.
+COMPILE_ERRORS = (tf.errors.OpError, ValueError, TypeError)
+
 # Large enough to keep a CPU busy, small enough for a convolution's activations.
 BATCH_SIZE = 1000
 
@@ -28,8 +34,10 @@ class Evaluator:
     def __init__(self, state: TrainState, examples: Examples, *, budget_bytes: int | None = None):
         self._state = state
         self._count = len(examples)
+        # With fewer rows than replicas there is no full batch: all of them are "the rest".
         size = min(BATCH_SIZE, self._count) // state.replicas * state.replicas
-        self._batch_size = size or self._count
+        self._batch_size = size or state.replicas
+        self._jit_works, self._compiled_once = True, False
         self._place = placed(
             examples,
             device=first_device(state.strategy),
@@ -40,7 +48,23 @@ class Evaluator:
         self._chunks: dict[bool, Callable[..., None]] = {}
 
     def __call__(self, *, jit: bool) -> dict[str, float]:
-        """The model's metrics over the examples. Leaves the metric variables reset."""
+        """The model's metrics over the examples. Leaves the metric variables reset.
+
+        What XLA cannot compile of the model's `test_step` runs without it; whether it can
+        does not change from start to start.
+        """
+        if jit and self._jit_works:
+            try:
+                return self._evaluated(jit=True)
+            except COMPILE_ERRORS as error:
+                if self._compiled_once:
+                    raise
+                logger.info("Evaluations run without XLA, which cannot compile this model's.")
+                logger.debug("%s", error)
+                self._jit_works = False
+        return self._evaluated(jit=False)
+
+    def _evaluated(self, *, jit: bool) -> dict[str, float]:
         state = self._state
         state.model.reset_metrics()
         full = self._count // self._batch_size
@@ -52,6 +76,7 @@ class Evaluator:
             self._run_rest(full * self._batch_size, rest)
         metrics = as_floats(state.model.get_metrics_result())
         state.model.reset_metrics()
+        self._compiled_once = True
         return metrics
 
     def _run(self, first_row: int, steps: int, batch_size: int, *, jit: bool) -> None:

@@ -103,13 +103,18 @@ class Loop:
         while ended is None:
             first_bad = self._run_chunk()
             if first_bad is not None and not self._scales_loss:
-                # Not saved: the newest checkpoint is from before.
+                # The state is not saved: the newest checkpoint is from before.
+                self._commit_callbacks()
                 return Ended("nonfinite", first_bad)
-            if self.plan.ends_round(self.state.step):
+            ends_round = self.plan.ends_round(self.state.step)
+            # A callback may stop in the middle of a round; as in fit, an evaluation follows.
+            if ends_round or self.state.model.stop_training:
                 self._end_round()
             ended = self._ended(signals)
             if ended or self._checkpoint_is_due():
                 self.save()
+            if ends_round and ended is None:
+                self._begin_round()
         return ended
 
     def end(self) -> None:
@@ -119,35 +124,40 @@ class Loop:
     def save(self) -> None:
         """Commits the state as it is, unless it is what was committed last."""
         if self._saved_step != self.state.step:
-            # First what the checkpoint will refer to: best weights, logs up to this step.
-            for callback in self.callbacks.callbacks:
-                if hasattr(callback, "commit"):
-                    callback.commit()
+            self._commit_callbacks()
+            self.state.host["stop_training"] = bool(self.state.model.stop_training)
             self.state.host["callbacks"] = callback_progress(self.callbacks.callbacks)
             self.state.host["seconds"] = self.status.seconds
             self._save()
             self._saved_step = self.state.step
         self._last_save = time.monotonic()
 
+    def _commit_callbacks(self) -> None:
+        """Puts on the disk what a checkpoint refers to: best weights, logs up to this step."""
+        for callback in self.callbacks.callbacks:
+            if hasattr(callback, "commit"):
+                callback.commit()
+
     def _begin(self) -> None:
         state = self.state
-        state.model.stop_training = False
         self.status.seconds = state.host.get("seconds", 0.0)
         self._update_status()
+        before = callback_progress(self.callbacks.callbacks)
         self.callbacks.on_train_begin()
-        # Keras's callbacks forget everything at the beginning; ours go on where they were.
-        restore_progress(self.callbacks.callbacks, state.host.get("callbacks", {}))
+        # Keras's callbacks forget everything at the beginning; here they go on where they were.
+        restore_progress(self.callbacks.callbacks, state.host.get("callbacks", {}), before=before)
+        state.model.stop_training = state.host.get("stop_training", False)
         for record in state.host.get("history", []):
             self._note_best(record.get(self.objective.name), record["step"])
         if "callbacks" not in state.host:
             self.save()  # The first start: from here on there is always a state to go back to.
         self._saved_step = state.step
-        if state.step % self.plan.evaluate_every == 0:
+        # Checkpoints at a round's end are from before the next one has begun.
+        if state.step % self.plan.evaluate_every == 0 and not state.model.stop_training:
             self._begin_round()
 
     def _begin_round(self) -> None:
-        if self.state.step < self.plan.last_step:
-            self.callbacks.on_epoch_begin(self.plan.round_of(self.state.step))
+        self.callbacks.on_epoch_begin(self.plan.round_of(self.state.step))
 
     def _run_chunk(self) -> int | None:
         step = self.state.step
@@ -181,15 +191,15 @@ class Loop:
         logs = self._training_metrics()
         state.average_replicas()
         state.model.reset_metrics()
-        logs.update(self._validation_metrics())
-        self.status.is_log_point = True
-        self._note_best(logs.get(self.objective.name), state.step)
-        self.callbacks.on_epoch_end(self._finished_round(), logs)
+        # Averaged weights, where the optimizer keeps them, are what is measured and kept.
+        with state.averaged_weights():
+            logs.update(self._validation_metrics())
+            self.status.is_log_point = True
+            self._note_best(logs.get(self.objective.name), state.step)
+            self.callbacks.on_epoch_end(self._finished_round(), logs)
         record = {"step": state.step, "epoch": self.plan.epoch_at(state.step), **as_floats(logs)}
         state.host.setdefault("history", []).append(record)
         self._meter.reset()
-        if not state.model.stop_training:
-            self._begin_round()
 
     def _finished_round(self) -> int:
         return math.ceil(self.state.step / self.plan.evaluate_every) - 1
@@ -220,19 +230,13 @@ class Loop:
 
     def _ended(self, signals: Signals) -> Ended | None:
         step = self.state.step
-        if self.state.model.stop_training or self._stopped_before():
+        if self.state.model.stop_training:
             return Ended("stopped", step)
         if step >= self.plan.last_step:
             return Ended("budget", step)
         if signals.received:
             return Ended("signal", step)
         return None
-
-    def _stopped_before(self) -> bool:
-        return any(
-            getattr(getattr(callback, "progress", None), "stopped", False)
-            for callback in self.callbacks.callbacks
-        )
 
     def _checkpoint_is_due(self) -> bool:
         if self._checkpoint_seconds is None:
@@ -265,4 +269,8 @@ def _listens_to_batches(callback: keras.callbacks.Callback) -> bool:
         return False
     base = keras.callbacks.Callback
     hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-    return any(getattr(type(callback), hook) is not getattr(base, hook) for hook in hooks)
+    return any(
+        getattr(type(callback), hook) is not getattr(base, hook)
+        or hook in vars(callback)  # LambdaCallback sets them on the instance.
+        for hook in hooks
+    )

@@ -81,7 +81,7 @@ class Streamed:
 
     def _gather(self, order: tf.Tensor, first_row: int, rows: int) -> Any:
         numbers = np.zeros(self.max_rows, np.int64)
-        numbers[:rows] = order.numpy()[first_row : first_row + rows]
+        numbers[:rows] = order[first_row : first_row + rows].numpy()
         with tf.device(self._device):
             return tf.nest.map_structure(tf.constant, self._examples.take(numbers).structure())
 

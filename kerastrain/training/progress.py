@@ -28,9 +28,19 @@ def callback_progress(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str
 
 
 def restore_progress(
-    callbacks: Sequence[keras.callbacks.Callback], recorded: Mapping[str, Any]
+    callbacks: Sequence[keras.callbacks.Callback],
+    recorded: Mapping[str, Any],
+    *,
+    before: Mapping[str, Any],
 ) -> None:
-    """Gives every callback back what `callback_progress` kept of it."""
+    """Gives every callback back what `callback_progress` kept of it.
+
+    Args:
+        before: `callback_progress` just before `on_train_begin`. An attribute that
+            `on_train_begin` has changed says something of this start (CSVLogger's, whether
+            its file is there already) and stays.
+    """
+    now = callback_progress(callbacks)
     for position, callback in enumerate(callbacks):
         state = recorded.get(_name(position, callback))
         if state is None:
@@ -38,8 +48,15 @@ def restore_progress(
         if hasattr(callback, "set_state"):
             callback.set_state(state)
         else:
+            name = _name(position, callback)
             for attribute, value in state.items():
-                setattr(callback, attribute, value)
+                is_of_this_start = _value(before, name, attribute) != _value(now, name, attribute)
+                if not is_of_this_start:
+                    setattr(callback, attribute, value)
+
+
+def _value(progress: Mapping[str, Any], name: str, attribute: str) -> Any:
+    return progress.get(name, {}).get(attribute)
 
 
 def _name(position: int, callback: keras.callbacks.Callback) -> str:

@@ -19,12 +19,13 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.random.seed_generator import global_seed_generator
 from tensorflow.python.ops import random_ops_util
 
 
 @contextlib.contextmanager
 def deterministic_initializers(seed: int) -> Iterator[None]:
-    """Initial weights that depend on `seed` alone; the caller's random state comes back after.
+    """Initial weights that depend on `seed` alone; Python's and NumPy's state come back after.
 
     Keras's initializers without a seed of their own draw one from Python's `random`.
     """
@@ -40,9 +41,12 @@ def deterministic_initializers(seed: int) -> Iterator[None]:
 class SeedStreams:
     """The seed generators of a model, set anew at each step."""
 
-    def __init__(self, model: keras.Model, seed: int):
+    def __init__(self, model: keras.Model, seed: int, *, replicas: int = 1):
         # Seed states are found by name: Keras has no public list of seed generators.
         self._states = [v for v in model.variables if v.name == "seed_generator_state"]
+        if replicas == 1:
+            # What `keras.random` uses without a seed; over replicas it is one for all of them.
+            self._states.append(global_seed_generator().state)
         self._seed = seed
 
     def set(self, step: tf.Tensor, replica: tf.Tensor) -> None:

@@ -49,6 +49,6 @@ class Signals:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signal.Signals(number)
-            logger.info("%s: saving, then leaving.", self.received.name)
+            logger.info("%s: leaving at the next safe place.", self.received.name)
         elif number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -10,7 +10,9 @@ would silently leave out seed generators, metrics and layers held in Python list
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -55,14 +57,15 @@ class TrainState:
         self.strategy = strategy
         self.step = 0
         self.host: dict[str, Any] = {}
+        if strategy.num_replicas_in_sync > 1:
+            self._check_scope()
         with strategy.scope():
             self._build(batch)
             self._host_text = tf.Variable("", dtype=tf.string, name="host")
         self._loss_metric = next((m for m in model.metrics if m.name == "loss"), None)
-        self._seeds = SeedStreams(model, seed)
+        self._seeds = SeedStreams(model, seed, replicas=strategy.num_replicas_in_sync)
         if strategy.num_replicas_in_sync > 1:
-            self._check_scope()
-            self._check_clipping()
+            self._check_optimizer()
 
     @property
     def replicas(self) -> int:
@@ -143,7 +146,9 @@ class TrainState:
 
     def pack(self) -> None:
         """Puts step and host values into the variable that is saved."""
-        self._host_text.assign(json.dumps({"step": self.step, **self.host}))
+        values = {"step": self.step, **self.host}
+        # Callbacks may keep NumPy's numbers.
+        self._host_text.assign(json.dumps(values, default=lambda value: value.tolist()))
 
     def unpack(self) -> None:
         """Takes step and host values from the restored variable."""
@@ -165,6 +170,22 @@ class TrainState:
     def assign(self, snapshot: list[np.ndarray]) -> None:
         """Puts every variable back to a snapshot."""
         for variable, value in zip(self._plain_variables(), snapshot, strict=True):
+            variable.assign(value)
+
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Inside, the model has the averaged weights of an optimizer with `use_ema`.
+
+        Without averaging nothing changes.
+        """
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if not inner.use_ema:
+            yield
+            return
+        trained = [variable.numpy() for variable in self.trainable_values]
+        self.optimizer.finalize_variable_values(self.model.trainable_variables)
+        yield
+        for variable, value in zip(self.trainable_values, trained, strict=True):
             variable.assign(value)
 
     def average_replicas(self) -> None:
@@ -219,7 +240,8 @@ class TrainState:
         context = tf.distribute.get_replica_context()
         present = [g for g in gradients if g is not None]
         reduced = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present))
-        return [None if g is None else next(reduced) for g in gradients]
+        # Embeddings give sparse gradients (IndexedSlices), which cannot be divided.
+        return [None if g is None else tf.convert_to_tensor(next(reduced)) for g in gradients]
 
     def _clipped(self, gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
         if not _clips(self.optimizer):
@@ -239,7 +261,12 @@ class TrainState:
                 "strategy='one_device'."
             )
 
-    def _check_clipping(self) -> None:
+    def _check_optimizer(self) -> None:
+        if getattr(self.optimizer, "gradient_accumulation_steps", None):
+            raise OptionsError(
+                f"gradient_accumulation_steps is not supported over {self.replicas} replicas. "
+                "Use a larger --batch_size, or --strategy=one_device."
+            )
         inner = getattr(self.optimizer, "inner_optimizer", None)
         if inner is not None and _clips(inner):
             # The scaled gradients cannot be clipped before the optimizer has unscaled them.

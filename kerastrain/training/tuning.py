@@ -19,9 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
-
 from kerastrain.errors import KerastrainError, OptionsError
+from kerastrain.training.evaluation import COMPILE_ERRORS
 from kerastrain.training.executor import Executor
 from kerastrain.training.state import TrainState
 
@@ -51,6 +50,11 @@ class Choice:
     log_every: int
     step_seconds: float | None
     reason: str
+
+    @property
+    def flag(self) -> str:
+        """The value of --jit that says the same."""
+        return "on" if self.jit else "off"
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -94,7 +98,7 @@ def _chosen(executor: Executor, state: TrainState, *, jit: str, total_steps: int
         return _choice(False, plain, "without XLA: the run is shorter than compiling would take")
     try:
         compiled = _step_seconds(executor, jit=True)
-    except (tf.errors.OpError, ValueError, TypeError) as error:
+    except COMPILE_ERRORS as error:
         logger.debug("XLA cannot compile the step: %s", error)
         return _choice(False, plain, "without XLA, which cannot compile this model's step")
     # In turn, and the best of each: the machine's speed drifts while we measure. What is
@@ -118,7 +122,7 @@ def _timed_or_refused(executor: Executor) -> float:
         return _step_seconds(executor, jit=True)
     except KerastrainError:
         raise
-    except (tf.errors.OpError, ValueError, TypeError) as error:
+    except COMPILE_ERRORS as error:
         first_line = str(error).strip().splitlines()[0]
         raise OptionsError(
             f"--jit=on: XLA cannot compile this model's step: {first_line} Use --jit=off."

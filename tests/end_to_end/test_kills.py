@@ -70,5 +70,5 @@ def test_a_table_with_strings_survives_kills_too(tmp_path, undisturbed, real_dat
     flags = (*TABLE, f"--data={data}", "--jit=off", "--checkpoint_every=20steps")
     workdir, rng = tmp_path / "run", random.Random(2)
     instants = [lambda: killing.random_instant(workdir, rng, 1.0)] * 4
-    kill_and_go_on(workdir, flags, instants)
+    assert kill_and_go_on(workdir, flags, instants) >= 3
     assert_same(killing.what_remains(workdir), undisturbed(*flags))

@@ -15,9 +15,22 @@ from kerastrain.training.state import TrainState
 from kerastrain.training.steps import supervised_step
 from kerastrain.training.strategy import make_strategy
 
-OPTIMIZERS = {
-    "adam": lambda: keras.optimizers.Adam(0.01),
-    "clipped": lambda: keras.optimizers.SGD(0.5, global_clipnorm=0.3),
+
+def embedding() -> keras.Model:
+    """Sparse gradients: each point looks up a vector by the sign of its first coordinate."""
+    features = keras.Input((8,), name="features")
+    rows = keras.ops.cast(features > 0, "int32")
+    x = keras.layers.Flatten()(keras.layers.Embedding(2, 4, embeddings_initializer="ones")(rows))
+    model = keras.Model(features, keras.layers.Dense(3, kernel_initializer="ones")(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.3), loss, metrics=["accuracy"])
+    return model
+
+
+MODELS = {
+    "adam": lambda: small.classifier(optimizer=keras.optimizers.Adam(0.01)),
+    "clipped": lambda: small.classifier(optimizer=keras.optimizers.SGD(0.5, global_clipnorm=0.3)),
+    "embedding": embedding,
 }
 
 
@@ -31,7 +44,7 @@ def main() -> None:
     strategy = make_strategy(name)
     rows = small.blobs(202)
     with strategy.scope():
-        model = small.classifier(optimizer=OPTIMIZERS[optimizer]())
+        model = MODELS[optimizer]()
         state = TrainState(
             model, strategy=strategy, seed=0, batch=rows.take(np.arange(4)).structure()
         )
@@ -44,6 +57,8 @@ def main() -> None:
     state.average_replicas()
     odd = Examples(rows.inputs[:201], rows.targets[:201])
     metrics = Evaluator(state, odd)(jit=False)
+    single = Evaluator(state, Examples(rows.inputs[:1], rows.targets[:1]))(jit=False)
+    metrics["loss of a single row"] = single["loss"]
     weights = [w.tolist() for w in model.get_weights()]
     with open(out, "w") as file:
         json.dump({"losses": losses, "metrics": metrics, "weights": weights}, file)

@@ -53,6 +53,12 @@ def test_only_the_newest_are_kept(tmp_path):
     }
 
 
+def test_a_smaller_number_than_those_there_stays_when_it_is_the_newest(tmp_path):
+    saved = Saved(tmp_path, keep=2).save(21).save(28).save(7)
+    assert saved.checkpoints.steps() == [7, 28]
+    saved.checkpoints.restore(7)
+
+
 @pytest.mark.parametrize("file", ["ckpt-2.index", "ckpt-2.data-00000-of-00001", "ckpt-2.json"])
 @pytest.mark.parametrize("harm", ["truncated", "one bit flipped", "deleted"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path, caplog, file, harm):
@@ -80,7 +86,9 @@ def test_when_none_is_intact_nothing_is_trained_from_zero(tmp_path):
     Saved(tmp_path).save(1).save(2)
     for file in tmp_path.glob("ckpt-*.index"):
         file.write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"None of the checkpoints .* \(steps 1, 2\)"):
+    with pytest.raises(CheckpointError, match="None of the checkpoints .* ckpt-1, ckpt-2 lie"):
+        Saved(tmp_path).checkpoints.restore_newest()
+    with pytest.raises(CheckpointError, match="Nothing was trained"):  # Nor the second time.
         Saved(tmp_path).checkpoints.restore_newest()
 
 

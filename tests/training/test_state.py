@@ -32,8 +32,6 @@ def composite_model():
 def test_every_variable_of_model_optimizer_and_metrics_is_in_the_checkpoint(make, tmp_path):
     examples = small.blobs()
     state = small.state_of(make(), examples)
-    for variable in state.snapshot():
-        assert variable is not None
     rng = np.random.default_rng(1)
     state.assign([(rng.random(v.shape) * 50).astype(v.dtype) for v in state.snapshot()])
     state.step, state.host = 41, {"history": [1, 2]}

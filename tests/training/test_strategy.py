@@ -14,16 +14,16 @@ from kerastrain.training.strategy import make_strategy
 SCRIPT = Path(__file__).parent / "mirrored_run.py"
 
 
-def trained(name, optimizer, tmp_path):
+def trained(name, model, tmp_path):
     out = tmp_path / f"{name}.json"
-    subprocess.run([sys.executable, SCRIPT, name, optimizer, out], check=True, capture_output=True)
+    subprocess.run([sys.executable, SCRIPT, name, model, out], check=True, capture_output=True)
     return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "clipped"])
-def test_two_logical_devices_give_the_losses_of_one(optimizer, tmp_path):
-    one = trained("one_device", optimizer, tmp_path)
-    two = trained("mirrored", optimizer, tmp_path)
+@pytest.mark.parametrize("model", ["adam", "clipped", "embedding"])
+def test_two_logical_devices_give_the_losses_of_one(model, tmp_path):
+    one = trained("one_device", model, tmp_path)
+    two = trained("mirrored", model, tmp_path)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-4)
     for mine, theirs in zip(two["weights"], one["weights"], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,73 @@
+"""How a run ended, in words and numbers: pure functions of what the loop left.
+
+stopped = explanation(ended, early_stopping=early_stopping, options=options)
+best = best_of(ended, stopped, early_stopping=early_stopping, history=history)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kerastrain.callbacks.early_stopping import EarlyStopping
+from kerastrain.errors import TrainingError
+from kerastrain.options import TrainOptions
+from kerastrain.training.loop import Ended
+
+Record = Mapping[str, float]
+
+
+def explanation(ended: Ended, *, early_stopping: EarlyStopping, options: TrainOptions) -> str:
+    """Why the run ended, a sentence."""
+    if ended.reason == "nonfinite":
+        return f"The loss was not a finite number at step {ended.step}; training stopped there."
+    if early_stopping.progress.stopped:
+        return (
+            f"Stopped at step {ended.step}: {early_stopping.monitor} did not improve in "
+            f"{early_stopping.progress.wait} evaluations."
+        )
+    if ended.reason == "stopped":
+        return f"Stopped at step {ended.step} by a callback."
+    if ended.step == options.max_steps:
+        return f"Ended at step {ended.step}: max_steps={options.max_steps} reached."
+    return f"Ended at step {ended.step}: max_epochs={options.max_epochs} reached."
+
+
+def best_of(
+    ended: Ended, stopped: str, *, early_stopping: EarlyStopping, history: Sequence[Record]
+) -> dict[str, Any]:
+    """{"name", "value", "step"} of the best weights.
+
+    Raises:
+        TrainingError: there are none, so there is nothing to publish.
+    """
+    progress = early_stopping.progress
+    if progress.best is not None:
+        return {
+            "name": early_stopping.monitor,
+            "value": progress.best,
+            "step": early_stopping.best_step,
+        }
+    if ended.reason == "nonfinite":
+        raise TrainingError(
+            f"{stopped} No evaluation with a finite result came before it, so there is nothing to "
+            "publish. Try a lower --learning_rate; look for extreme values in the data."
+        )
+    if any(math.isfinite(record.get(early_stopping.monitor, math.nan)) for record in history):
+        raise TrainingError(
+            f"{stopped} No evaluation counted yet (start_from_epoch="
+            f"{early_stopping.start_from_epoch}), so there is nothing to publish."
+        )
+    raise TrainingError(
+        f"{stopped} The objective '{early_stopping.monitor}' was never a finite number, so there "
+        "are no best weights to publish. Try a lower --learning_rate."
+    )
+
+
+def strict(history: Sequence[Record]) -> list[dict[str, float | None]]:
+    """The history as strict JSON has it: None for what is not a finite number."""
+    return [
+        {name: value if math.isfinite(value) else None for name, value in record.items()}
+        for record in history
+    ]
