@@ -16,6 +16,10 @@ USABLE := import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[
 PYTHON ?= $(shell for name in python3 python3.12 python3.13 python3.11 python3.10; do \
 	if $$name -c '$(USABLE)' 2>/dev/null; then echo $$name; break; fi; done)
 
+# Most of a test's time is the start of a process, on one core. Files stay together: tests of
+# one share what they train.
+TWO_AT_A_TIME := -n 2 --dist loadfile
+
 .PHONY: train test test-all check bench clean
 
 train: $(VENV)/installed
@@ -23,10 +27,10 @@ train: $(VENV)/installed
 	@echo "(kerastrain and tensorboard are in $(BIN)/: source $(BIN)/activate)"
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not slow"
 
 test-all: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ EXTRAS = {
     "test": [
         "pytest>=8.3,<10",
         "pytest-timeout>=2.3.1,<3",
+        "pytest-xdist>=3.6,<4",
         "hypothesis>=6.100,<7",
         "ruff>=0.17.5,<0.18",
         "mypy>=2.4,<3",
