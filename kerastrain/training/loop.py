@@ -86,7 +86,7 @@ class Loop:
             verbose=1,
             run=self.status,
         )
-        # With loss scaling a step that overflows is skipped by the optimizer and no harm.
+        # With loss scaling a step that overflows is skipped by the optimizer, which is no harm.
         self._scales_loss = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
         self._save = save
         self._checkpoint_seconds = checkpoint_seconds
@@ -153,7 +153,8 @@ class Loop:
             self.save()  # The first start: from here on there is always a state to go back to.
         self._saved_step = state.step
         # Checkpoints at a round's end are from before the next one has begun.
-        if state.step % self.plan.evaluate_every == 0 and not state.model.stop_training:
+        is_over = state.model.stop_training or state.step >= self.plan.last_step
+        if state.step % self.plan.evaluate_every == 0 and not is_over:
             self._begin_round()
 
     def _begin_round(self) -> None:
