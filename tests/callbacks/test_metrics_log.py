@@ -129,7 +129,7 @@ def test_a_metric_with_a_value_per_class_gives_an_entry_per_class(tmp_path):
     loop = SimulatedLoop(MetricsLog(path))
     loop.callbacks.on_epoch_end(0, {"f1": np.array([0.5, 1.0], np.float32), "note": "text"})
     record = read(path)[0]
-    assert (record["f1[0]"], record["f1[1]"]) == (0.5, 1.0)
+    assert (record["f1_0"], record["f1_1"]) == (0.5, 1.0)
     assert "note" not in record
 
 
