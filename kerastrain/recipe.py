@@ -83,9 +83,10 @@ class Recipe:
         reads = sources if self.reads is None else self.reads
         for name in sources:
             if getattr(options, name) is not None and name not in reads:
-                read = " and ".join(f"--{source}" for source in reads) or "none of its kind"
+                read = " and ".join(f"--{source}" for source in reads)
                 raise OptionsError(
-                    f"The recipe {options.recipe} does not read --{name}; it reads {read}."
+                    f"The recipe {options.recipe} does not read --{name}; "
+                    + (f"it reads {read}." if read else "its data come along. Leave it out.")
                 )
         fallbacks: dict[str, Any] = {"objective": self.objective, **STANDARD, **self.defaults}
         filled = {

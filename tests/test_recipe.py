@@ -190,3 +190,18 @@ def test_an_error_elsewhere_is_located_by_the_recipes_own_line(written):
     with pytest.raises(TypeError) as raised:
         build(1)
     assert location_in(path, raised.value) == str(path)  # it passed no line of the file
+
+
+@pytest.mark.parametrize(
+    ("reads", "message"),
+    [(("data_dir",), "it reads --data_dir"), ((), "its data come along. Leave it out")],
+)
+def test_a_source_of_data_that_a_recipe_does_not_read_is_refused(reads, message):
+    recipe = Recipe(load_data=lambda options: None, build_model=lambda o, d: None, reads=reads)
+    with pytest.raises(OptionsError, match=f"does not read --data; {message}"):
+        recipe.resolve(TrainOptions(recipe="mine", data="table.csv"))
+
+
+def test_a_recipe_that_does_not_say_what_it_reads_takes_everything():
+    recipe = Recipe(load_data=lambda options: None, build_model=lambda o, d: None)
+    assert recipe.resolve(TrainOptions(data="table.csv", data_dir="x")).data == "table.csv"
