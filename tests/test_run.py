@@ -146,7 +146,7 @@ def test_a_misspelt_objective_fails_before_anything_is_written(tmp_path):
 
 
 def test_validation_data_that_are_missing_are_missed_by_name(tmp_path):
-    with pytest.raises(ObjectiveError, match="'val_loss' is not among the metrics loss, accuracy"):
+    with pytest.raises(ObjectiveError, match="'val_loss' is not among the metrics .*loss"):
         train(tmp_path / "run", validation=None, objective="val_loss")
 
 
