@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-import time
+from pathlib import Path
 
 import killing
 import pytest
@@ -26,7 +26,8 @@ def test_a_signal_saves_and_the_same_command_goes_on_exactly(tmp_path, undisturb
 
 def test_ctrl_c_during_start_up_leaves_without_a_traceback(tmp_path):
     process = killing.start(tmp_path / "run", "--recipe=digits")
-    time.sleep(1.0)
+    maps = Path(f"/proc/{process.pid}/maps")
+    killing.wait_until(lambda: "libtensorflow" in maps.read_text(), process)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert "Traceback" not in (tmp_path / "run.log").read_text()
