@@ -9,6 +9,7 @@ returned at once, without importing TensorFlow.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ from kerastrain.errors import (
     KerastrainError,
     OptionsError,
     RecipeError,
-    ResumeError,
     WorkdirError,
 )
 from kerastrain.objective import Objective
@@ -35,7 +35,7 @@ from kerastrain.recipe import (
     shipped_recipes,
     source_sha256,
 )
-from kerastrain.workdir import Workdir, read_json
+from kerastrain.workdir import Workdir, read_json, refuse_differences
 
 if TYPE_CHECKING:
     import keras
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from kerastrain.session import Job
     from kerastrain.training.steps import StepFunction
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,8 @@ def _recorded_run(workdir: Workdir) -> dict[str, Any] | None:
     if not workdir.run_file.exists():
         return None
     recorded = read_json(workdir.run_file)
-    missing = {"given", "resolved", "recipe_sha256", "environment"} - set(recorded)
+    needed = {"given", "resolved", "recipe_sha256", "data_fingerprint", "environment", "model"}
+    missing = needed - set(recorded)
     if missing:
         raise WorkdirError(
             f"{workdir.run_file} is not a kerastrain run's record: it has no "
@@ -228,18 +231,8 @@ def _is_same_command(options: TrainOptions, recorded: Mapping[str, Any]) -> bool
 
 def _check_same_run(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> None:
     """Raises ResumeError when what is learned would differ from the recorded run."""
-    import logging
-
-    logger = logging.getLogger(__name__)
     differences = job.options.differences(TrainOptions.from_json(recorded["resolved"]))
-    if differences:
-        listed = "".join(f"\n  {line}" for line in differences)
-        if not job.override:
-            raise ResumeError(
-                f"The run in {workdir} has other options:{listed}\n"
-                "Use a new --workdir, or go on all the same with --override."
-            )
-        logger.warning("The run in %s has other options:%s", workdir, listed)
+    refuse_differences(workdir, "has other options", differences, override=job.override)
     if recorded["recipe_sha256"] != job.recipe_sha256:
         logger.warning("The recipe %s was edited since the run in %s began.", job.recipe, workdir)
 
@@ -322,7 +315,6 @@ def _as_data(
 
 
 def _as_examples(arrays: tuple[Any, ...], name: str) -> Examples:
-
     if not isinstance(arrays, (tuple, list)) or len(arrays) not in (2, 3):
         raise DataError(
             f"{name} is {_kind(arrays)}; expected arrays (x, y) or (x, y, sample_weight), or a "

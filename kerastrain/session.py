@@ -24,7 +24,7 @@ from kerastrain.callbacks.metrics_log import MetricsLog
 from kerastrain.callbacks.progress import ProgressDisplay
 from kerastrain.callbacks.tensorboard import TensorBoardLog
 from kerastrain.data.source import Data
-from kerastrain.errors import Interrupted, RecipeError, ResumeError
+from kerastrain.errors import Interrupted, RecipeError
 from kerastrain.export.publishing import check_exportable, publish, published_before
 from kerastrain.objective import Objective
 from kerastrain.options import Interval, TrainOptions
@@ -47,7 +47,13 @@ from kerastrain.training.state import TrainState
 from kerastrain.training.steps import StepFunction, default_step
 from kerastrain.training.strategy import make_strategy
 from kerastrain.training.tuning import Choice, measure
-from kerastrain.workdir import Workdir, read_json, write_bytes, write_json
+from kerastrain.workdir import (
+    Workdir,
+    read_json,
+    refuse_differences,
+    write_bytes,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -133,16 +139,7 @@ class Session:
         return data
 
     def _refuse(self, what: str, differences: list[str]) -> None:
-        """Raises ResumeError for differences from the recorded run; with --override says them."""
-        if not differences:
-            return
-        listed = "".join(f"\n  {line}" for line in differences)
-        if not self.job.override:
-            raise ResumeError(
-                f"The run in {self.workdir} {what}:{listed}\n"
-                "Use a new --workdir, or go on all the same with --override."
-            )
-        logger.warning("The run in %s %s:%s", self.workdir, what, listed)
+        refuse_differences(self.workdir, what, differences, override=self.job.override)
 
     def _assemble(self, data: Data) -> Loop:
         options = self.options

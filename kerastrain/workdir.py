@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import socket
 import time
@@ -20,7 +21,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerastrain.errors import WorkdirError
+from kerastrain.errors import ResumeError, WorkdirError
+
+logger = logging.getLogger(__name__)
 
 
 class Workdir:
@@ -134,6 +137,30 @@ class Workdir:
             yield
         finally:
             os.close(descriptor)
+
+
+def refuse_differences(
+    workdir: Workdir, what: str, differences: list[str], *, override: bool
+) -> None:
+    """For a run that is to go on otherwise than it began.
+
+    Args:
+        what: "has other options", "was trained on other data", …
+        differences: one line each; none: nothing happens.
+        override: only warn.
+
+    Raises:
+        ResumeError: there are differences and no `override`.
+    """
+    if not differences:
+        return
+    listed = "".join(f"\n  {line}" for line in differences)
+    if not override:
+        raise ResumeError(
+            f"The run in {workdir} {what}:{listed}\n"
+            "Use a new --workdir, or go on all the same with --override."
+        )
+    logger.warning("The run in %s %s:%s", workdir, what, listed)
 
 
 def _only_leftovers(found: list[str]) -> bool:

@@ -174,7 +174,12 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def _step(self) -> int:
         run = (self.params or {}).get("run")
-        return int(self.model.optimizer.iterations) if run is None else run.step
+        if run is not None:
+            return run.step
+        step = int(self.model.optimizer.iterations)
+        taken = self._disk()[0].steps() if self.directory else []
+        # A program started anew counts anew; the best so far must stay until the new one is safe.
+        return step if step not in taken else max(taken) + 1
 
     # The decision.
 

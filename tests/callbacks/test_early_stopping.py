@@ -98,6 +98,20 @@ def test_the_better_model_of_an_earlier_start_is_not_overwritten(tmp_path):
     np.testing.assert_array_equal(net.get_weights()[0], script.weights[0][0])
 
 
+def test_the_best_so_far_stays_until_a_better_one_is_safely_on_disk(tmp_path, monkeypatch):
+    _, script, _ = fit(kerastrain.EarlyStopping(patience=9, directory=tmp_path), [1.0])
+
+    def no_space(*arguments, **settings):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tensorflow.train.CheckpointManager.save", no_space)
+        with pytest.raises(CheckpointError, match="No space left"):
+            fit(kerastrain.EarlyStopping(patience=9, directory=tmp_path), [0.5])
+    net, _, _ = fit(kerastrain.EarlyStopping(patience=9, directory=tmp_path), [2.0])
+    np.testing.assert_array_equal(net.get_weights()[0], script.weights[0][0])
+
+
 def test_a_job_that_had_stopped_does_not_train_again(tmp_path):
     _, script, _ = fit(kerastrain.EarlyStopping(patience=1, directory=tmp_path), [1.0, 2.0, 3.0])
     net, _, history = fit(kerastrain.EarlyStopping(patience=1, directory=tmp_path), [0.1] * 5)
