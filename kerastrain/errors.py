@@ -54,6 +54,10 @@ class CheckpointError(KerastrainError):
     """A checkpoint is damaged or does not belong to this model."""
 
 
+class DiskFullError(CheckpointError):
+    """A checkpoint could not be written because the disk is full."""
+
+
 class TrainingError(KerastrainError):
     """Training cannot go on, for instance because the loss is not finite."""
 

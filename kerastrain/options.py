@@ -6,7 +6,8 @@
 A field left at None is decided by the recipe (`Recipe.resolve`). LEARNED names
 the fields that change what is learned: a run can only be resumed with the same
 values of those. LOCATIONS say where the data lie; what the data *are* is held by
-a fingerprint, so a location may change, and one left out is taken from the run.
+a fingerprint, so a location may change, and one left out is taken from the run. A larger
+patience may be given too: the run goes on as one that had it from the beginning.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ LEARNED = (
     "strategy",
     "jit",
     "precision",
+    "on_nonfinite",
     "settings",
 )
 LOCATIONS = ("data", "data_dir")
@@ -44,33 +46,36 @@ LOCATIONS = ("data", "data_dir")
 STRATEGIES = ("auto", "one_device", "mirrored")
 JIT = ("auto", "on", "off")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+ON_NONFINITE = ("stop", "rollback")
+AUTO = "auto"
 
 Unit = Literal["steps", "epochs", "seconds"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """How often something happens: "500steps", "2epochs", "30s"."""
+    """How often something happens: "500steps", "2epochs", "30s", "2hours"."""
 
     count: float
     unit: Unit
 
     @classmethod
     def parse(cls, text: str, *, flag: str = "interval") -> Interval:
-        """Reads "500steps", "1epoch", "2epochs", "30s", "10min".
+        """Reads "500steps", "1epoch", "2epochs", "30s", "10min", "2h".
 
         Raises:
             OptionsError: the text is none of these; `flag` is named in the message.
         """
         match = re.fullmatch(
-            r"\s*(\d+(?:\.\d+)?)?\s*(steps?|epochs?|s|seconds?|min|minutes?)\s*", text
+            r"\s*(\d+(?:\.\d+)?)?\s*(steps?|epochs?|s|seconds?|min|minutes?|h|hours?)\s*", text
         )
         expected = f"--{flag} is '{text}'; expected for instance '500steps', '1epoch' or '30s'."
         if not match:
             raise OptionsError(expected)
         count = float(match[1] or 1)
-        if match[2].startswith("m"):
-            return cls._checked(count * 60, "seconds", expected)
+        if match[2][0] in "mh":
+            seconds = count * (60 if match[2][0] == "m" else 3600)
+            return cls._checked(seconds, "seconds", expected)
         unit: Unit = (
             "steps" if match[2].startswith("st") else "epochs" if match[2][0] == "e" else "seconds"
         )
@@ -107,23 +112,34 @@ class TrainOptions:
     patience: int | None = None
     objective: str | None = None
     evaluate_every: str = "1epochs"
-    checkpoint_every: str = "30s"
+    checkpoint_every: str = AUTO
     strategy: str = "auto"
     jit: str = "auto"
     precision: str = "float32"
+    max_seconds: float | None = None
+    more_epochs: int | None = None
+    on_nonfinite: str = "stop"
+    keep_last: int = 3
+    keep_best: int = 1
+    keep_every: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = {"max_epochs": 1, "max_steps": 1, "batch_size": 1, "patience": 0}
+        counts |= {"more_epochs": 1, "keep_last": 1, "keep_best": 0}
         for name, least in counts.items():
             _require(self, name, f"a whole number of at least {least}", _at_least(least))
-        _require(self, "learning_rate", "a positive number", _is_positive)
+        for name in ("learning_rate", "max_seconds"):
+            _require(self, name, "a positive number", _is_positive)
         _require(self, "seed", "a whole number from 0 to 2147483647", _is_seed)
-        for name, known in (("strategy", STRATEGIES), ("jit", JIT), ("precision", PRECISIONS)):
+        choices = {"strategy": STRATEGIES, "jit": JIT, "precision": PRECISIONS}
+        for name, known in {**choices, "on_nonfinite": ON_NONFINITE}.items():
             _require(self, name, "one of " + ", ".join(known), known.__contains__)
         if self.objective is not None:
             Objective.parse(self.objective)
-        Interval.parse(self.checkpoint_every, flag="checkpoint_every")
+        checkpoint_interval(self)
+        if self.keep_every is not None:
+            Interval.parse(self.keep_every, flag="keep_every")
         if Interval.parse(self.evaluate_every, flag="evaluate_every").unit == "seconds":
             # Evaluations decide when to stop; on the clock they would differ from run to run.
             raise OptionsError(
@@ -157,7 +173,19 @@ class TrainOptions:
             f"{name}: {_shown(getattr(recorded, name))} recorded, {_shown(getattr(self, name))} now"
             for name in LEARNED
             if _meaning(name, getattr(self, name)) != _meaning(name, getattr(recorded, name))
+            and not (name == "patience" and self.is_more_patient(recorded))
         ]
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether a loss that is not finite leads back to the last evaluation."""
+        return self.on_nonfinite == "rollback"
+
+    def is_more_patient(self, recorded: TrainOptions) -> bool:
+        """Whether patience is larger than it was; none at all is the largest."""
+        if recorded.patience is None:
+            return False
+        return self.patience is None or self.patience > recorded.patience
 
     def located_like(self, recorded: TrainOptions) -> TrainOptions:
         """These options, with data locations that were left out taken from the recorded run."""
@@ -165,6 +193,17 @@ class TrainOptions:
         if given:
             return self
         return dataclasses.replace(self, **{name: getattr(recorded, name) for name in LOCATIONS})
+
+
+def checkpoint_interval(options: TrainOptions) -> Interval | None:
+    """How often to save, as the user said; None: as often as it pays ("auto").
+
+    Raises:
+        OptionsError: it is neither.
+    """
+    if options.checkpoint_every == AUTO:
+        return None
+    return Interval.parse(options.checkpoint_every, flag="checkpoint_every")
 
 
 def _meaning(name: str, value: Any) -> Any:

@@ -29,6 +29,10 @@ def explanation(ended: Ended, *, early_stopping: EarlyStopping, options: TrainOp
         )
     if ended.reason == "stopped":
         return f"Stopped at step {ended.step} by a callback."
+    if ended.reason == "time":
+        return f"Ended at step {ended.step}: max_seconds={options.max_seconds:g} nearly used up."
+    if options.more_epochs is not None:
+        return f"Ended at step {ended.step}: more_epochs={options.more_epochs} reached."
     if ended.step == options.max_steps:
         return f"Ended at step {ended.step}: max_steps={options.max_steps} reached."
     return f"Ended at step {ended.step}: max_epochs={options.max_epochs} reached."

@@ -1,28 +1,88 @@
 """What can be known before the first step is checked before it (promise 7 of the design).
 
-check_objective(objective, model, data)
-check_labels(model, data)
+    preflight = Preflight()
+    preflight.check("objective", lambda: check_objective(objective, model, data))
+    print("\n".join(preflight.report()))
+
+Each check returns what it found, a few words for people, or raises an error that says
+what to do. `kerastrain train --dry_run` shows the report and stops.
 """
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
 import keras
 import numpy as np
 
-from kerastrain.data.source import Data
-from kerastrain.errors import DataError
+from kerastrain.data.source import Data, Examples
+from kerastrain.errors import CheckpointError, DataError, TrainingError, WorkdirError
 from kerastrain.objective import Objective
-from kerastrain.training.evaluation import as_floats
+from kerastrain.training.checkpoint_files import size_text
+from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
+from kerastrain.training.evaluation import Evaluator, as_floats
+from kerastrain.training.executor import Executor
+from kerastrain.training.staging import Staging
+from kerastrain.training.state import TrainState
+from kerastrain.training.steps import StepFunction
+from kerastrain.training.strategy import replica_values
+from kerastrain.workdir import REHEARSAL
+
+# So many rows with missing numbers are tried on a model that may know how to take them.
+TRIED_ROWS = 8
+SHOWN_COLUMNS = 5
 
 
-def check_objective(objective: Objective, model: keras.Model, data: Data) -> None:
+@dataclass(frozen=True)
+class Finding:
+    """What one check found, and how long it took."""
+
+    what: str
+    found: str
+    seconds: float
+
+
+class Preflight:
+    """Collects what the checks find, in order."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def check(self, what: str, look: Callable[[], str]) -> None:
+        """Runs one check; an error of its own goes through."""
+        began = time.perf_counter()
+        found = look()
+        self.findings.append(Finding(what, found, time.perf_counter() - began))
+
+    @property
+    def seconds(self) -> float:
+        """Of all checks together."""
+        return sum(finding.seconds for finding in self.findings)
+
+    def report(self) -> list[str]:
+        """A line for each check."""
+        width = max((len(finding.what) for finding in self.findings), default=0)
+        return [
+            f"ok  {finding.what:<{width}}  {finding.found} ({finding.seconds:.2f} s)"
+            for finding in self.findings
+        ]
+
+
+def check_objective(objective: Objective, model: keras.Model, data: Data) -> str:
     """Raises ObjectiveError unless the model, compiled and built, reports the objective."""
     names = list(as_floats(model.get_metrics_result()))
     validated = [f"val_{name}" for name in names] if data.validation is not None else []
     objective.check_reported([*names, *validated])
+    better = {"min": "smaller", "max": "larger"}[objective.direction]
+    return f"{objective.name}, {better} is better"
 
 
-def check_labels(model: keras.Model, data: Data) -> None:
+def check_labels(model: keras.Model, data: Data) -> str:
     """Raises DataError when a class number is not one of the model's outputs.
 
     Only where Keras takes targets for class numbers: sparse categorical crossentropy. A label
@@ -30,17 +90,164 @@ def check_labels(model: keras.Model, data: Data) -> None:
     """
     loss = model.loss if isinstance(model.loss, str) else type(model.loss).__name__
     if "sparsecategoricalcrossentropy" not in loss.lower().replace("_", ""):
-        return
+        return f"no class numbers, by the loss {loss}"
     classes = model.compute_output_shape(_batch_shape(data))[-1]
-    for name, split in (("train", data.train), ("validation", data.validation)):
-        if split is None:
-            continue
+    for name, split in _splits(data):
         lowest, highest = np.min(split.targets), np.max(split.targets)
         if not (lowest >= 0 and highest < classes):
             raise DataError(
                 f"The labels of {name} go from {lowest} to {highest}; the model has {classes} "
                 f"outputs, so they must lie in 0 to {classes - 1}."
             )
+    return f"{np.min(data.train.targets)} to {np.max(data.train.targets)}, {classes} outputs"
+
+
+def check_finite(state: TrainState, step: StepFunction, data: Data) -> str:
+    """Raises DataError for NaN and infinity in the data, unless the model can take them.
+
+    Targets and weights must be finite. Inputs too, unless a step on the rows concerned leaves
+    every weight finite (a model that looks after missing values itself). The loss alone does
+    not tell: ReLU makes 0 of NaN, and only the gradient is NaN.
+    """
+    remarks = []
+    for name, split in _splits(data):
+        for part, array in split.named_arrays():
+            bad = _rows_not_finite(array)
+            if not len(bad):
+                continue
+            where = f"{part} of {name}{_columns(array[bad])}"
+            rows = f"{len(bad):,} of {len(array):,} rows"
+            is_input = part.startswith("inputs")
+            if not is_input or not _takes(state, step, split.take(bad[:TRIED_ROWS])):
+                raise DataError(
+                    f"{rows} have NaN or infinity in {where}; the first is row {bad[0]:,}. "
+                    "Fill them in or leave these rows out."
+                )
+            remarks.append(f"{rows} with NaN or infinity in {where}, which the model takes")
+    return "; ".join(remarks) or "no NaN, no infinity"
+
+
+def check_steps(executor: Executor, evaluator: Evaluator | None, state: TrainState) -> str:
+    """Runs one training step and one evaluation, and puts the state back.
+
+    Raises:
+        TrainingError: the loss is not finite before anything was learned.
+    """
+    before = state.snapshot()
+    try:
+        bad = executor.run(0, 1, jit=False)
+        metrics = as_floats(state.model.get_metrics_result())
+        is_scaled = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
+        if bad is not None and not is_scaled:
+            raise TrainingError(
+                "The loss of the very first step is not a finite number. Look at the model's "
+                "outputs and loss, and for extreme values in the data."
+            )
+        found = f"loss {metrics['loss']:.4g}" if "loss" in metrics else "one step"
+        if evaluator is not None:
+            measured = evaluator.try_one_batch()
+            found += ", " + ", ".join(f"val_{n} {v:.4g}" for n, v in measured.items())
+        return found
+    finally:
+        state.assign(before)
+
+
+def check_round_trip(staging: Staging, state: TrainState, folder: Path) -> str:
+    """Saves and restores a checkpoint in a temporary folder beside the run's.
+
+    Raises:
+        CheckpointError: a variable does not come back as it was.
+    """
+    before, step, host = state.snapshot(), state.step, dict(state.host)
+    with tempfile.TemporaryDirectory(prefix=REHEARSAL, dir=folder) as place:
+        checkpoints = CheckpointFolder(
+            Path(place), staging.checkpoint, describe=state.describe, keep=keep_newest(1)
+        )
+        staging.take()
+        checkpoints.save(0)
+        size = checkpoints.files.records()[0].bytes
+        state.assign([np.zeros_like(value) for value in before])
+        checkpoints.restore_newest()
+    staging.give_back()
+    after = state.snapshot()
+    changed = [
+        path
+        for path, old, new in zip(_paths(state), before, after, strict=True)
+        if old.tobytes() != new.tobytes()
+    ]
+    if changed or state.step != step or state.host != host:
+        state.assign(before)
+        raise CheckpointError(
+            f"A checkpoint does not bring back {', '.join(changed) or 'the host values'}."
+        )
+    return f"{len(before)} variables came back, {size_text(size)}"
+
+
+def check_disk(folder: Path, *, state_bytes: int, weight_bytes: int, checkpoints: int) -> str:
+    """Raises WorkdirError when the disk has no room for what the run will keep.
+
+    Args:
+        folder: on the disk in question.
+        state_bytes: of one full checkpoint.
+        weight_bytes: of the model alone.
+        checkpoints: how many full ones retention will hold.
+    """
+    # One more of each is there while it is written; an export holds the weights twice, and
+    # once more while it is made.
+    needed = state_bytes * (checkpoints + 1) + weight_bytes * (checkpoints + 1) + weight_bytes * 4
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise WorkdirError(
+            f"The disk of {folder} has {size_text(free)} free; the run needs about "
+            f"{size_text(needed)} for {checkpoints} checkpoints of {size_text(state_bytes)} and "
+            "the export. Make room, use a --workdir elsewhere, or keep fewer (--keep_last, "
+            "--keep_best, --keep_every)."
+        )
+    return f"{size_text(needed)} needed, {size_text(free)} free"
+
+
+def _splits(data: Data) -> Iterable[tuple[str, Examples]]:
+    splits = (("train", data.train), ("validation", data.validation))
+    return [(name, split) for name, split in splits if split is not None]
+
+
+def _rows_not_finite(array: np.ndarray) -> np.ndarray:
+    """Numbers of the rows that hold NaN or infinity."""
+    if array.dtype.kind not in "fc" or bool(np.isfinite(np.sum(array, dtype=np.float64))):
+        return np.empty(0, np.int64)  # A sum is finite only if all are, and is fast.
+    return np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+
+
+def _columns(rows: np.ndarray) -> str:
+    """(columns 3, 7) for a table; for other shapes nothing more can be said."""
+    if rows.ndim != 2 or rows.shape[1] == 1:
+        return ""
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=0))
+    shown = ", ".join(map(str, bad[:SHOWN_COLUMNS])) + (", …" if len(bad) > SHOWN_COLUMNS else "")
+    return f" (column{'s' if len(bad) > 1 else ''} {shown}, counted from 0)"
+
+
+def _takes(state: TrainState, step: StepFunction, rows: Examples) -> bool:
+    """Whether the model learns from these rows without harm; the state is as before."""
+    before = state.snapshot()
+    try:
+        size = max(len(rows), state.replicas)
+        repeated = rows.take(np.resize(np.arange(len(rows)), size))
+        bad = Executor(state, step, repeated, batch_size=size, seed=0).run(0, 1, jit=False)
+        weights = [variable.numpy() for variable in state.trainable_values]
+        return bad is None and all(np.isfinite(weight).all() for weight in weights)
+    finally:
+        state.assign(before)
+
+
+def _paths(state: TrainState) -> list[str]:
+    """A path for each array of a snapshot, which has every replica's."""
+    return [
+        f"{group}/{path}"
+        for group, members in state.variables().items()
+        for path, variable in members
+        for _ in replica_values(variable)
+    ]
 
 
 def _batch_shape(data: Data) -> object:

@@ -9,9 +9,12 @@ returned at once, without importing TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from kerastrain.data.source import Data, Examples, Task
 from kerastrain.errors import (
     DataError,
+    Interrupted,
     KerastrainError,
     OptionsError,
     RecipeError,
@@ -35,13 +39,15 @@ from kerastrain.recipe import (
     shipped_recipes,
     source_sha256,
 )
+from kerastrain.training.signals import SignalReceived, Signals
+from kerastrain.training.starts import Starts
 from kerastrain.workdir import Workdir, read_json, refuse_differences
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from kerastrain.session import Job
+    from kerastrain.job import Job
     from kerastrain.training.steps import StepFunction
 
 logger = logging.getLogger(__name__)
@@ -87,7 +93,13 @@ def train(
     patience: int | None = None,
     objective: str | None = None,
     evaluate_every: str = "1epochs",
-    checkpoint_every: str = "30s",
+    checkpoint_every: str = "auto",
+    max_seconds: float | None = None,
+    more_epochs: int | None = None,
+    on_nonfinite: str = "stop",
+    keep_last: int = 3,
+    keep_best: int = 1,
+    keep_every: str | None = None,
     seed: int = 0,
     strategy: str = "auto",
     jit: str = "auto",
@@ -111,7 +123,12 @@ def train(
         objective: "val_loss" (with validation), else "loss"; "val_score:max" for one whose
             direction is not known.
         evaluate_every: "1epochs", "500steps".
-        checkpoint_every: "30s", "500steps", "2epochs".
+        checkpoint_every: "30s", "500steps", "2epochs"; "auto": as often as it pays.
+        max_seconds: the whole run, all its starts and the export, takes at most so long.
+        more_epochs: go on with a run that has ended, for so many epochs beyond its end.
+        on_nonfinite: "stop", or "rollback" to the last evaluation with half the learning rate.
+        keep_last, keep_best, keep_every: which checkpoints stay: the newest, the best by the
+            objective, and one every "2hours" or "10epochs".
         strategy: "auto", "one_device", "mirrored".
         jit: XLA: "auto" measures, "on", "off".
         step: a step function of your own (see kerastrain.training.steps).
@@ -124,6 +141,7 @@ def train(
             changed; the message says what.
         Interrupted: SIGINT or SIGTERM; everything is saved.
     """
+    began = time.monotonic()
     given = data if isinstance(data, Data) else _as_data(data, validation, test, task)
     chosen = _objective(objective, given, callbacks)
     options = TrainOptions(
@@ -136,24 +154,31 @@ def train(
         objective=chosen,
         evaluate_every=evaluate_every,
         checkpoint_every=checkpoint_every,
+        max_seconds=max_seconds,
+        more_epochs=more_epochs,
+        on_nonfinite=on_nonfinite,
+        keep_last=keep_last,
+        keep_best=keep_best,
+        keep_every=keep_every,
         seed=seed,
         strategy=strategy,
         jit=jit,
     )
-    from kerastrain.session import Job
+    with _answering_signals() as signals:
+        from kerastrain.job import Job
 
-    job = Job(
-        name=Path(workdir).resolve().name,
-        given=options,
-        options=options,
-        load_data=lambda: given,
-        build_model=lambda _: _model_of(model),
-        step=step,
-        callbacks=callbacks,
-        verbose=verbose,
-        override=override,
-    )
-    return _run(job)
+        job = Job(
+            name=Path(workdir).resolve().name,
+            given=options,
+            options=options,
+            load_data=lambda: given,
+            build_model=lambda _: _model_of(model),
+            step=step,
+            callbacks=callbacks,
+            verbose=verbose,
+            override=override,
+        )
+        return _run(job, signals, began=began)
 
 
 def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
@@ -162,14 +187,49 @@ def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
     Raises:
         KerastrainError: as `train`.
     """
-    workdir = Workdir(options.workdir)
-    recorded = _recorded_run(workdir)
-    if recorded is not None:
-        options = options.located_like(TrainOptions.from_json(recorded["given"]))
-        if _is_same_command(options, recorded) and workdir.result_file.exists():
-            return _result(workdir, read_json(workdir.result_file), already_finished=True)
+    began = time.monotonic()
+    # A command may be killed by a second Ctrl-C; in a notebook that would be its kernel.
+    with _answering_signals(second_kills=True) as signals:
+        workdir = Workdir(options.workdir)
+        recorded = _recorded_run(workdir)
+        if recorded is not None:
+            options = options.located_like(TrainOptions.from_json(recorded["given"]))
+            if workdir.result_file.exists():
+                result = read_json(workdir.result_file)
+                if _is_same_command(options, recorded, result):
+                    return _result(workdir, result, already_finished=True)
+        return _run(_recipe_job(options, override=override), signals, began=began)
+
+
+def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
+    """Everything that `run_recipe` does before the first step; changes and writes nothing.
+
+    Returns:
+        A report for people, a line for each check.
+
+    Raises:
+        KerastrainError: what would keep the run from training.
+    """
+    with _answering_signals() as signals:
+        from kerastrain.session import Session
+
+        workdir = Workdir(options.workdir)
+        recorded = _recorded_run(workdir)
+        if recorded is not None:
+            options = options.located_like(TrainOptions.from_json(recorded["given"]))
+        job = _recipe_job(options, override=override)
+        if recorded is not None:
+            with workdir.lock():
+                _check_same_run(job, workdir, recorded)
+                session = Session(job, workdir, starts=Starts(workdir), signals=signals)
+                return session.dry_run()
+        with workdir.rehearsal() as place:
+            return Session(job, place, starts=Starts(place), signals=signals).dry_run()
+
+
+def _recipe_job(options: TrainOptions, *, override: bool) -> Job:
     loaded = load_recipe(options.recipe)
-    from kerastrain.session import Job
+    from kerastrain.job import Job
 
     job = Job(
         name=loaded.name,
@@ -184,10 +244,10 @@ def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
         recipe_sha256=loaded.source_sha256,
         override=override,
     )
-    return _run(job)
+    return job
 
 
-def _run(job: Job) -> TrainResult:
+def _run(job: Job, signals: Signals, *, began: float) -> TrainResult:
     from kerastrain.session import Session
 
     workdir = Workdir(job.options.workdir)
@@ -196,11 +256,52 @@ def _run(job: Job) -> TrainResult:
         recorded = _recorded_run(workdir)
         if recorded is not None:
             _check_same_run(job, workdir, recorded)
-            if workdir.result_file.exists():
-                result = read_json(workdir.result_file)
-                if not _has_more_budget(job.options, result):
-                    return _result(workdir, result, already_finished=True)
-        return _result(workdir, Session(job, workdir).run())
+        if workdir.result_file.exists():
+            result = read_json(workdir.result_file)
+            if not _is_to_go_on(job.options, result):
+                return _result(workdir, result, already_finished=True)
+        elif job.options.more_epochs is not None and "ended_at_step" not in (recorded or {}):
+            raise OptionsError(
+                f"--more_epochs={job.options.more_epochs} goes on with a run that has ended; the "
+                f"one in {workdir} has not. Run the command without it first."
+            )
+        starts = Starts(workdir, clock=began)
+        with _recorded_start(starts, signals):
+            return _result(workdir, Session(job, workdir, starts=starts, signals=signals).run())
+
+
+@contextlib.contextmanager
+def _answering_signals(*, second_kills: bool = False) -> Iterator[Signals]:
+    """Inside, SIGINT and SIGTERM end in `Interrupted`."""
+    with Signals(second_kills=second_kills) as signals:
+        try:
+            yield signals
+        except SignalReceived as received:
+            assert signals.received is not None
+            raise Interrupted(
+                f"Stopped by {signals.received.name}{signals.where}; everything is saved. "
+                "Run the same command to go on.",
+                exit_status=signals.exit_status,
+            ) from received
+
+
+@contextlib.contextmanager
+def _recorded_start(starts: Starts, signals: Signals) -> Iterator[None]:
+    """Records that the run was started, and how this start ended."""
+    starts.begin()
+    ended = "error"
+    try:
+        yield
+        ended = "finished"
+    except KeyboardInterrupt:
+        ended = "SIGINT" if signals.received is None else signals.received.name
+        signals.where = f" {starts.where}"
+        raise
+    finally:
+        try:
+            starts.end(ended)
+        except WorkdirError as error:  # A full disk; it is not what matters now.
+            logger.warning("%s", error)
 
 
 def _recorded_run(workdir: Workdir) -> dict[str, Any] | None:
@@ -218,13 +319,17 @@ def _recorded_run(workdir: Workdir) -> dict[str, Any] | None:
     return recorded
 
 
-def _is_same_command(options: TrainOptions, recorded: Mapping[str, Any]) -> bool:
+BUDGETS = ("max_epochs", "max_steps", "max_seconds", "more_epochs", "patience")
+
+
+def _is_same_command(
+    options: TrainOptions, recorded: Mapping[str, Any], result: Mapping[str, Any]
+) -> bool:
     """Whether nothing that matters differs, judged without running the recipe's file."""
-    before = TrainOptions.from_json(recorded["given"])
-    budgets = [(o.max_epochs, o.max_steps) for o in (options, before)]
+    before = TrainOptions.from_json(result["given"])
     return (
         not options.differences(before)
-        and budgets[0] == budgets[1]
+        and all(getattr(options, name) == getattr(before, name) for name in BUDGETS)
         and recorded["recipe_sha256"] == source_sha256(locate_recipe(options.recipe))
     )
 
@@ -237,12 +342,20 @@ def _check_same_run(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> 
         logger.warning("The recipe %s was edited since the run in %s began.", job.recipe, workdir)
 
 
-def _has_more_budget(options: TrainOptions, result: Mapping[str, Any]) -> bool:
-    """Whether a run that ended with its budget was given a larger one."""
+def _is_to_go_on(options: TrainOptions, result: Mapping[str, Any]) -> bool:
+    """Whether a run that has ended was given more of what it ended for want of."""
+    before = TrainOptions.from_json(result["resolved"])
+    if options.more_epochs is not None and options.more_epochs != before.more_epochs:
+        return True
+    if result["ended"] == "stopped":
+        return options.is_more_patient(before)
     steps_per_epoch = round(result["step"] / result["epoch"])
     by_epochs = (options.max_epochs or 0) * steps_per_epoch
-    last_step = min(by_epochs, options.max_steps or by_epochs)
-    return result["ended"] == "budget" and last_step > result["step"]
+    has_steps = min(by_epochs, options.max_steps or by_epochs) > result["step"]
+    if result["ended"] == "time":
+        assert before.max_seconds is not None
+        return has_steps and (options.max_seconds or math.inf) > before.max_seconds
+    return result["ended"] == "budget" and has_steps
 
 
 def _result(

@@ -15,7 +15,10 @@ import fcntl
 import json
 import logging
 import os
+import re
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +27,9 @@ from typing import Any
 from kerastrain.errors import ResumeError, WorkdirError
 
 logger = logging.getLogger(__name__)
+
+# Temporary folders for what is only tried.
+REHEARSAL = ".rehearsal-"
 
 
 class Workdir:
@@ -47,6 +53,21 @@ class Workdir:
     def executor_file(self) -> Path:
         """How steps are run, as measured at the first start."""
         return self.path / "executor.json"
+
+    @property
+    def starts_file(self) -> Path:
+        """Every start of the run and how it ended."""
+        return self.path / "starts.json"
+
+    @property
+    def heartbeat_file(self) -> Path:
+        """Where the start that runs now is; left behind by one that was killed."""
+        return self.path / "heartbeat"
+
+    @property
+    def rollbacks_file(self) -> Path:
+        """Returns to an earlier checkpoint after a loss that was not finite."""
+        return self.path / "rollbacks.json"
 
     @property
     def result_file(self) -> Path:
@@ -107,6 +128,24 @@ class Workdir:
             )
 
     @contextlib.contextmanager
+    def rehearsal(self) -> Iterator[Workdir]:
+        """A temporary work directory on the same disk; this one is looked at, but not made.
+
+        Raises:
+            WorkdirError: this one could not be used.
+        """
+        parent = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if parent == self.path:
+            self.create()  # There is nothing to make, only to check.
+        try:
+            with tempfile.TemporaryDirectory(prefix=REHEARSAL, dir=parent) as place:
+                yield Workdir(place)
+        except OSError as error:
+            raise WorkdirError(
+                f"--workdir={self.path} cannot be made: {error.strerror}."
+            ) from error
+
+    @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps a second trainer out, until the process ends however it ends.
 
@@ -134,6 +173,8 @@ class Workdir:
             text = f"pid {os.getpid()} on {socket.gethostname()}, since {started}\n"
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, text.encode(), 0)
+            for left in self.path.glob(f"{REHEARSAL}*"):  # by a start that was killed
+                shutil.rmtree(left, ignore_errors=True)
             yield
         finally:
             os.close(descriptor)
@@ -165,9 +206,12 @@ def refuse_differences(
 
 def _only_leftovers(found: list[str]) -> bool:
     """Whether the folder holds only what a start killed before its first record leaves."""
-    partial = [name.startswith(".") and name.endswith(".partial") for name in found]
-    # The splits are written just before the record.
-    return all(p or name == "splits.npz" for p, name in zip(partial, found, strict=True))
+    # Written before the record, or, how steps are run, given to a run from another.
+    early = {"splits.npz", "heartbeat", "starts.json", "executor.json"}
+    return all(
+        name in early or name.startswith(REHEARSAL) or re.fullmatch(r"\..*\.partial", name)
+        for name in found
+    )
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -185,6 +229,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
+        with contextlib.suppress(OSError):  # The first error is the one to tell.
+            partial.unlink(missing_ok=True)
         raise WorkdirError(f"{path} cannot be written: {error.strerror}.") from error
     sync_folder(path.parent)
 

@@ -47,6 +47,8 @@ OPTIONS = st.builds(
         ("0.5seconds", Interval(0.5, "seconds")),
         ("10min", Interval(600, "seconds")),
         ("1minute", Interval(60, "seconds")),
+        ("2h", Interval(7200, "seconds")),
+        ("1.5hours", Interval(5400, "seconds")),
     ],
 )
 def test_an_interval_is_a_count_and_a_unit(text, interval):
@@ -66,7 +68,7 @@ def test_any_number_of_seconds_reads_back_as_the_same(seconds):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5", "0steps", "-1steps", "1.5epochs", "0s", "1hour", "steps5", "1e3steps", "nans"]
+    "text", ["", "5", "0steps", "-1steps", "1.5epochs", "0s", "1day", "steps5", "1e3steps", "nans"]
 )
 def test_what_is_no_interval_is_refused_by_the_flags_name(text):
     with pytest.raises(OptionsError, match="--checkpoint_every is .*; expected .*500steps"):
@@ -108,6 +110,12 @@ def test_options_survive_json(options):
         ("jit", "yes"),
         ("precision", "float16"),
         ("checkpoint_every", "often"),
+        ("keep_every", "often"),
+        ("keep_last", 0),
+        ("keep_best", -1),
+        ("max_seconds", 0),
+        ("more_epochs", 0),
+        ("on_nonfinite", "ignore"),
         ("evaluate_every", "often"),
     ],
 )
@@ -139,6 +147,15 @@ def test_a_difference_says_what_was_recorded_and_what_is_now():
     ]
 
 
+def test_a_larger_patience_is_no_difference_and_a_smaller_one_is():
+    recorded = TrainOptions(patience=5)
+    assert replace(recorded, patience=6).differences(recorded) == []
+    assert replace(recorded, patience=None).differences(recorded) == []
+    assert replace(recorded, patience=4).differences(recorded) == ["patience: 5 recorded, 4 now"]
+    without = replace(recorded, patience=None)
+    assert len(recorded.differences(without)) == 1
+
+
 @given(OPTIONS)
 def test_options_do_not_differ_from_themselves_once_recorded(options):
     recorded = TrainOptions.from_json(json.loads(json.dumps(options.to_json())))
@@ -150,6 +167,7 @@ def test_options_do_not_differ_from_themselves_once_recorded(options):
     [
         {"max_epochs": 9, "max_steps": 9},  # a run may be made longer
         {"checkpoint_every": "5min"},
+        {"keep_last": 1, "keep_best": 9, "keep_every": "2h", "max_seconds": 60, "more_epochs": 2},
         {"workdir": "elsewhere", "data": "moved.csv", "data_dir": "moved"},
         {"evaluate_every": "1epoch", "objective": "val_loss:min", "optimizer": "Adam"},
         {"settings": {"hidden": [256, 128], "dropout": 0.5}},

@@ -11,9 +11,11 @@ and started again finds best, wait and stop where they were.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,12 +25,13 @@ import tensorflow as tf
 
 from kerastrain.errors import ObjectiveError, suggestion
 from kerastrain.objective import Direction, Objective, known_direction
-from kerastrain.training.checkpoints import KEEP_CHECKPOINTS, CheckpointFolder
+from kerastrain.training.checkpoint_files import Record
+from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
 from kerastrain.training.stopping import Patience, PatienceProgress
 from kerastrain.workdir import read_json, write_json
 
-# Whichever of the kept states of a run is gone back to, its best weights are still there.
-KEEP_BEST = KEEP_CHECKPOINTS + 1
+# The best weights, and those before them, until the new ones are referred to.
+KEEP_BEST = 2
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
@@ -77,7 +80,9 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.directory = None if directory is None else Path(directory)
         self.progress = PatienceProgress()
         self.best_step: int | None = None  # the optimizer step of the best weights
-        self._dirty = False  # best_weights are newer than those on disk
+        # Steps of best weights that checkpoints elsewhere refer to; the loop says which.
+        self.still_needed: Callable[[], set[int]] = set
+        self.written_step: int | None = None  # of the best weights on the disk
         self._on_disk: tuple[CheckpointFolder, list[tf.Variable]] | None = None
         self._rule: Patience | None = None
         self._previous_handler: Any = None
@@ -88,7 +93,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self._stop_listening()  # A fit that died of an exception never said that it ended.
         super().on_train_begin(logs)
         self._show(PatienceProgress())
-        self.best_step, self._dirty, self._on_disk, self._rule = None, False, None, None
+        self.best_step, self.written_step, self._on_disk, self._rule = None, None, None, None
         if self._in_fit:
             if self._progress_file and self._progress_file.exists():
                 self.set_state(read_json(self._progress_file))
@@ -105,7 +110,6 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         if self.progress.best != before.best:  # An improvement is always strict.
             self.best_weights = self.model.get_weights()
             self.best_step = self._step()
-            self._dirty = True
         if self.progress.stopped:
             self.model.stop_training = True
         if self._in_fit and self._progress_file:
@@ -123,15 +127,48 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         return {"progress": self.progress.to_json(), "best_step": self.best_step}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a `get_state`; called after `on_train_begin`, which forgets everything."""
-        self._show(PatienceProgress.from_json(state["progress"]))
+        """Goes on from a `get_state`; called after `on_train_begin`, which forgets everything.
+
+        A stop is taken back when the patience is larger than what was waited: the run goes
+        on as one that had this patience from the beginning.
+        """
+        progress = PatienceProgress.from_json(state["progress"])
+        if progress.stopped and progress.wait < self.patience:
+            progress = dataclasses.replace(progress, stopped_index=None)
+            self.model.stop_training = False
+        self._show(progress)
         self.best_step = state["best_step"]
         if self.directory:
             # Best weights of a future that the resumed run will repeat.
             newest = -1 if self.best_step is None else self.best_step
-            self._disk()[0].discard_after(newest)
+            files, needed = self._disk()[0].files, self.still_needed()
+            files.discard_all_but(
+                lambda records: {r.step for r in records if r.step <= newest or r.step in needed}
+            )
             # Now, and not when they are wanted: if they are damaged, it is known at the start.
             self._load_best()
+
+    def go_on(self) -> None:
+        """Begins to wait anew, after a stop that is not to be the end; the best stays."""
+        self._show(dataclasses.replace(self.progress, wait=0, stopped_index=None))
+
+    def prepare_save(self) -> Callable[[], None]:
+        """What puts the best weights as they are now on the disk.
+
+        It may be called while the training goes on.
+        """
+        weights, step = self.best_weights, self.best_step
+        if step is None or step == self.written_step or not self.directory:
+            return lambda: None
+        folder, variables = self._disk()
+
+        def write() -> None:
+            for variable, value in zip(variables, weights, strict=True):
+                variable.assign(value)
+            folder.save(step)
+            self.written_step = step
+
+        return write
 
     def commit(self) -> None:
         """Puts the best weights on the disk, if they are not there yet.
@@ -139,13 +176,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         Raises:
             CheckpointError: they could not be written.
         """
-        if not self._dirty or not self.directory or self.best_step is None:
-            return
-        folder, variables = self._disk()
-        for variable, value in zip(variables, self.best_weights, strict=True):
-            variable.assign(value)
-        folder.save(self.best_step)
-        self._dirty = False
+        self.prepare_save()()
 
     def _load_best(self) -> None:
         """Takes the best weights of an earlier start of the run from the disk."""
@@ -153,6 +184,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             folder, variables = self._disk()
             folder.restore(self.best_step)
             self.best_weights = [variable.numpy() for variable in variables]
+            self.written_step = self.best_step
 
     def _disk(self) -> tuple[CheckpointFolder, list[tf.Variable]]:
         if self._on_disk is None:
@@ -167,10 +199,13 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
                 self.directory,
                 tf.train.Checkpoint(model=variables),
                 describe=lambda: described,
-                keep=KEEP_BEST,
+                keep=self._kept,
             )
             self._on_disk = folder, variables
         return self._on_disk
+
+    def _kept(self, records: Sequence[Record], *, newest: int) -> set[int]:
+        return keep_newest(KEEP_BEST)(records, newest=newest) | self.still_needed()
 
     def _step(self) -> int:
         run = (self.params or {}).get("run")

@@ -15,10 +15,11 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from kerastrain.callbacks.append_only import AppendOnlyFile
 from kerastrain.callbacks.status_callback import StatusCallback, metric_values
 from kerastrain.training.status import RunStatus
 from kerastrain.workdir import write_bytes
@@ -40,7 +41,7 @@ class MetricsLog(StatusCallback):
     def __init__(self, path: str | os.PathLike[str]):
         super().__init__()
         self.path = Path(path)
-        self._descriptor: int | None = None
+        self._file: AppendOnlyFile | None = None
         self._kept_at_start: set[tuple[Kind, int]] = set()
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -52,7 +53,7 @@ class MetricsLog(StatusCallback):
             for record in kept
             if record["step"] == self.status.step
         }
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file = AppendOnlyFile(self.path)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if not self.in_fit and self.status.is_log_point:
@@ -65,27 +66,33 @@ class MetricsLog(StatusCallback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self.close()
 
+    def prepare_save(self) -> Callable[[], None]:
+        """What puts every line so far on the disk; the loop has it called at each save."""
+        return self.commit
+
     def commit(self) -> None:
-        """Waits until every line so far is on the disk."""
-        if self._descriptor is not None:
-            os.fsync(self._descriptor)
+        """Waits until every line so far is on the disk.
+
+        Raises:
+            OSError: there is no room for them; they are kept and written later.
+        """
+        if self._file is not None:
+            self._file.commit()
 
     def close(self) -> None:
         """Flushes and closes the file; a second call does nothing."""
-        if self._descriptor is not None:
-            self.commit()
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _append(self, kind: Kind, logs: Mapping[str, Any] | None) -> None:
-        assert self._descriptor is not None, "on_train_begin comes first"
+        assert self._file is not None, "on_train_begin comes first"
         status = self.status
         # A run killed after an evaluation but before its checkpoint evaluates again.
         if (kind, status.step) in self._kept_at_start:
             return
         line = json.dumps(_record(kind, status, logs), allow_nan=False) + "\n"
-        # One unbuffered write a line: a killed process leaves at most the last one cut.
-        os.write(self._descriptor, line.encode())
+        self._file.append(line.encode())
 
 
 def _record(kind: Kind, status: RunStatus, logs: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,18 +10,27 @@ files are cut back to the step of the checkpoint: one point a step, no overlap.
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator, Mapping
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
 
+from kerastrain.callbacks.append_only import AppendOnlyFile
 from kerastrain.callbacks.status_callback import StatusCallback, metric_values
 from kerastrain.workdir import sync_folder
 
 TRAIN, VALIDATION = "train", "validation"
 DESCRIPTION_TAG = "run"
+SAVE_TAG = "checkpoint_blocking_seconds"
 
 # Sorts before every name that TensorFlow gives (they continue with the time of their making),
 # so TensorBoard reads what earlier starts of the run wrote first, whatever the clock did since.
@@ -43,7 +52,7 @@ class TensorBoardLog(StatusCallback):
         super().__init__()
         self.folder = Path(folder)
         self.description = description
-        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._files: dict[str, AppendOnlyFile] = {}
         self._kept: dict[str, set[Point]] = {}
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -51,8 +60,7 @@ class TensorBoardLog(StatusCallback):
         step = self.status.step
         self._kept = {run: cut_back(self.folder / run, step) for run in (TRAIN, VALIDATION)}
         if self.description is not None and (DESCRIPTION_TAG, 0) not in self._kept[TRAIN]:
-            with self._writer(TRAIN).as_default():
-                tf.summary.text(DESCRIPTION_TAG, self.description, step=0)
+            self._append(TRAIN, text_pb(DESCRIPTION_TAG, self.description), step=0)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if not self.in_fit and self.status.is_log_point:
@@ -65,19 +73,25 @@ class TensorBoardLog(StatusCallback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self.close()
 
+    def prepare_save(self) -> Callable[[], None]:
+        """What puts every point so far on the disk; the loop has it called at each save."""
+        return self.commit
+
     def commit(self) -> None:
-        """Waits until every point so far is on the disk."""
-        for run, writer in self._writers.items():
-            writer.flush()
-            for path in _event_files(self.folder / run):
-                _sync(path)
+        """Waits until every point so far is on the disk.
+
+        Raises:
+            OSError: there is no room for them; they are kept and written later.
+        """
+        for file in list(self._files.values()):
+            file.commit()
 
     def close(self) -> None:
         """Flushes and closes the event files; a second call does nothing."""
-        self.commit()
-        for writer in self._writers.values():
-            writer.close()
-        self._writers = {}
+        self._write_saves()
+        for file in self._files.values():
+            file.close()
+        self._files = {}
 
     def _write_point(self, logs: Mapping[str, Any] | None) -> None:
         status = self.status
@@ -91,23 +105,49 @@ class TensorBoardLog(StatusCallback):
         train["learning_rate"] = status.learning_rate
         if status.examples_per_second:
             train["examples_per_second"] = status.examples_per_second
+        self._write_saves()
         self._write(TRAIN, train, status.step)
         self._write(VALIDATION, validation, status.step)
 
     def _write(self, run: str, values: Mapping[str, float], step: int) -> None:
         # A run killed after an evaluation but before its checkpoint evaluates again.
         new = {tag: v for tag, v in values.items() if (tag, step) not in self._kept[run]}
-        if not new:
-            return
-        with self._writer(run).as_default():
-            for tag, value in new.items():
-                tf.summary.scalar(tag, value, step=step)
+        for tag, value in new.items():
+            self._append(run, scalar_pb(tag, value), step=step)
 
-    def _writer(self, run: str) -> tf.summary.SummaryWriter:
-        """The run's writer, made at its first point: no run without points appears."""
-        if run not in self._writers:
-            self._writers[run] = tf.summary.create_file_writer(str(self.folder / run))
-        return self._writers[run]
+    def _write_saves(self) -> None:
+        """How long the saves since the last point held the training up, each at its own step."""
+        if self.in_fit or not self._kept:
+            return
+        saves, self.status.saves = self.status.saves, []
+        for save in saves:
+            self._write(TRAIN, {SAVE_TAG: save.blocking_seconds}, save.step)
+
+    def _append(self, run: str, summary: Any, *, step: int) -> None:
+        event = Event(wall_time=time.time(), step=step, summary=summary)
+        self._file(run).append(_framed(event))
+
+    def _file(self, run: str) -> AppendOnlyFile:
+        """The run's file, made at its first point: no run without points appears."""
+        if run not in self._files:
+            folder = self.folder / run
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{int(time.time()):010}.{socket.gethostname()}"
+            self._files[run] = AppendOnlyFile(folder / f"{name}.{os.getpid()}.v2")
+            first = Event(wall_time=time.time(), file_version="brain.Event:2")
+            self._files[run].append(_framed(first))
+        return self._files[run]
+
+
+def _framed(event: Event) -> bytes:
+    """An event as a record of an event file, with its length and checksums.
+
+    TensorFlow's own writer loses every later point of a file once the disk was full, and
+    reports success.
+    """
+    stream = io.BytesIO()
+    RecordWriter(stream).write(event.SerializeToString())
+    return stream.getvalue()
 
 
 def cut_back(folder: Path, step: int) -> set[Point]:

@@ -27,6 +27,8 @@ from kerastrain.recipe import shipped_recipes
 COMMANDS = {
     "train": "Train a recipe, or go on with an interrupted run.",
     "evaluate": "Measure a run's exported model on the test split.",
+    "checkpoints": "List, verify, pin, delete or go back to a run's checkpoints.",
+    "verify_resume": "Prove exact resume: kill a training many times and compare every byte.",
 }
 
 

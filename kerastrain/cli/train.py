@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from kerastrain.errors import UsageError
-from kerastrain.options import JIT, PRECISIONS, STRATEGIES, TrainOptions
+from kerastrain.options import JIT, ON_NONFINITE, PRECISIONS, STRATEGIES, TrainOptions
 from kerastrain.recipe import locate_recipe
 
 if TYPE_CHECKING:
@@ -100,7 +100,46 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "checkpoint_every",
     TrainOptions.checkpoint_every,
-    "How often everything is saved: 500steps, 1epoch, 30s, 10min, …",
+    "How often everything is saved: 500steps, 1epoch, 30s, 10min, …; auto: as often as it pays, "
+    "by what a save was measured to cost and how often the run was killed.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "max_seconds",
+    None,
+    "The whole run, all its starts and the export, takes at most so long. Default: no limit.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "more_epochs",
+    None,
+    "Go on with a run that has ended (stopped early, say), for that many epochs beyond its end.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "on_nonfinite",
+    TrainOptions.on_nonfinite,
+    ON_NONFINITE,
+    "When the loss is no finite number: stop, or go back to the last evaluation with half the "
+    "learning rate, three times at most.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "keep_last",
+    TrainOptions.keep_last,
+    "How many of the newest checkpoints stay.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "keep_best",
+    TrainOptions.keep_best,
+    "How many checkpoints stay because they are the best by the objective.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "keep_every",
+    None,
+    "Besides, one checkpoint stays every 2hours of training, every 10epochs, … Default: none.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -138,6 +177,14 @@ flags.DEFINE_boolean(
     flag_values=FLAGS,
 )
 
+flags.DEFINE_boolean(
+    "dry_run",
+    False,
+    "Check all that can be checked before the first step, report, and stop; nothing is changed.",
+    flag_values=FLAGS,
+)
+
+_OF_THE_COMMAND = ("set", "override", "dry_run")
 _PATHS = ("recipe", "workdir", "data", "data_dir")
 
 
@@ -145,8 +192,12 @@ def run(values: flags.FlagValues) -> int:
     """Trains, prints what was reached, and returns the exit status."""
     options = options_from(values)
     # Only now, with the command line in order: this imports TensorFlow.
-    from kerastrain.run import run_recipe
+    from kerastrain.run import dry_run, run_recipe
 
+    if values.dry_run:
+        print("\n".join(dry_run(options, override=values.override)))
+        print(f"All checks passed; nothing was trained. The run would be in {options.workdir}.")
+        return 0
     result = run_recipe(options, override=values.override)
     print("\n".join(summary_lines(result)))
     return 0
@@ -161,7 +212,7 @@ def options_from(values: flags.FlagValues) -> TrainOptions:
         UsageError: --set is malformed.
     """
     settings = parse_settings(values["set"].value)
-    given = {name: values[name].value for name in values if name not in ("set", "override")}
+    given = {name: values[name].value for name in values if name not in _OF_THE_COMMAND}
     for name in _PATHS:
         # The shell leaves the ~ of --data=~/x.csv to us.
         given[name] = given[name] and os.path.expanduser(given[name])

@@ -123,20 +123,36 @@ def _published(base: Path, version: int, content: Mapping[str, Any]) -> Publishe
     return Published(base / str(version), version, **{name: content[name] for name in names})
 
 
-def check_exportable(model: keras.Model, data: Data) -> None:
-    """Fails early: saves the model as it is, untrained or not, and throws the result away.
+def rehearse(model: keras.Model, data: Data, process: verification.FreshProcess) -> str:
+    """Fails early: exports and checks the model as it is, trained or not, and throws it away.
+
+    Returns:
+        What was found, for people.
 
     Raises:
         ExportError: as `publish` would for this model and data after the training.
     """
     with tempfile.TemporaryDirectory() as folder:
-        ServedModel.of(model, data).save(Path(folder) / "model")
+        made = _make(model, data, Path(folder), process)
+    formats = "SavedModel" if "model.keras" in made.left_out else "SavedModel and .keras"
+    return f"{formats} answer{'s' * (formats == 'SavedModel')} as the model does on {ROWS} rows"
 
 
-def _prepare(
-    model: keras.Model, data: Data, pending: Path, facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Makes and checks PENDING/model; returns its manifest."""
+@dataclass(frozen=True)
+class _Made:
+    """An export that lies in a folder and was checked."""
+
+    served: ServedModel
+    signatures: Mapping[str, Any]
+    left_out: dict[str, str]
+    custom_modules: Mapping[str, str]
+    differences: Mapping[str, float]
+
+
+def _make(
+    model: keras.Model, data: Data, pending: Path, process: verification.FreshProcess
+) -> _Made:
+    """Makes PENDING/model in all formats and checks that each answers as the live model does."""
     folder = pending / "model"
     served = ServedModel.of(model, data)
     signatures = served.save(folder)
@@ -146,7 +162,7 @@ def _prepare(
     # Classes of the user's script cannot be imported elsewhere: running it might train again.
     elsewhere = {name: file for name, file in custom.items() if name != "__main__"}
     verification.write_check(pending, served, rows, custom_modules=elsewhere)
-    report = verification.check_in_fresh_process(pending)
+    report = process.check(pending)
     if report["keras"] and "__main__" in custom:
         report = _check_keras_here(pending, report)
     if report["problems"]:
@@ -154,18 +170,30 @@ def _prepare(
     if report["keras"]:
         (folder / "model.keras").unlink()
         left_out = {"model.keras": f"Keras cannot load it by itself: {report['keras']}"}
+    return _Made(served, signatures, left_out, custom, report["differences"])
+
+
+def _prepare(
+    model: keras.Model, data: Data, pending: Path, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Makes and checks PENDING/model; returns its manifest."""
+    folder = pending / "model"
+    with verification.FreshProcess() as process:
+        made = _make(model, data, pending, process)
     content = {
         **facts,
-        **_described(served),
-        "metrics": {} if data.test is None else evaluate_export(folder, data, task=served.task),
-        "signatures": signatures,
+        **_described(made.served),
+        "metrics": {}
+        if data.test is None
+        else evaluate_export(folder, data, task=made.served.task),
+        "signatures": made.signatures,
         "verified": {
             "rows": ROWS,
             "batch_sizes": verification.BATCH_SIZES,
-            "largest_differences": report["differences"],
+            "largest_differences": made.differences,
         },
-        "left_out": left_out,
-        "custom_modules": sorted(custom),
+        "left_out": made.left_out,
+        "custom_modules": sorted(made.custom_modules),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **manifest.digests(folder),
     }

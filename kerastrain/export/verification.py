@@ -1,9 +1,8 @@
 """Does the export answer as the live model does? Asked in a fresh process, before publishing.
 
     write_check(folder, served, rows, custom_modules={})   # rows and the live model's answers
-    report = check_in_fresh_process(folder)                # {"problems": [], …}
-
-    python -m kerastrain.export.verification FOLDER        # what the fresh process runs
+    with FreshProcess() as process:                        # runs this module
+        report = process.check(folder)                     # {"problems": [], …}
 
 A folder under check holds `model/` (the version to be), `rows.npz`,
 `expected.npz` and `check.json`. The fresh process knows nothing but these
@@ -22,6 +21,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,43 +86,65 @@ def write_check(
     (folder / "check.json").write_text(json.dumps(check))
 
 
-def check_in_fresh_process(folder: Path) -> dict[str, Any]:
-    """Runs `check` in a new Python; returns its report.
+class FreshProcess:
+    """A new Python that imports TensorFlow while we do something else, and then checks.
 
-    Raises:
-        ExportError: the process failed; the end of what it wrote is in the message.
+    with FreshProcess() as process:
+        ...                          # make FOLDER
+        report = process.check(folder)
     """
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        # XLA by environment would hide what a server without it does; TF_CONFIG would
-        # make the process wait for the other workers of a cluster.
-        if name not in ("TF_XLA_FLAGS", "TF_CONFIG")
-    }
-    environment |= {
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "KERAS_BACKEND": "tensorflow",
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
-    }
-    command = [sys.executable, "-m", "kerastrain.export.verification", str(folder.absolute())]
-    # In its own folder, because `python -m` looks for modules in the current one first.
-    done = subprocess.run(
-        command,
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        # A Ctrl-C is for the trainer, which finishes the export, and not for its check.
-        start_new_session=True,
-    )
-    if done.returncode != 0:
-        raise ExportError(
-            "The check of the export in a fresh process failed. Its last words:\n"
-            + "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
+
+    def __enter__(self) -> FreshProcess:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            # XLA by environment would hide what a server without it does; TF_CONFIG would
+            # make the process wait for the other workers of a cluster.
+            if name not in ("TF_XLA_FLAGS", "TF_CONFIG")
+        }
+        environment |= {
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "KERAS_BACKEND": "tensorflow",
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
+        }
+        # In a folder of its own: `python -m` looks for modules in the current one first.
+        self._empty = tempfile.TemporaryDirectory()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kerastrain.export.verification"],
+            env=environment,
+            cwd=self._empty.name,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A Ctrl-C is for the trainer, which ends its helpers itself.
+            start_new_session=True,
         )
-    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    return report
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._empty.cleanup()
+
+    def check(self, folder: Path) -> dict[str, Any]:
+        """Has `check` done with FOLDER; the process ends. Returns its report.
+
+        Raises:
+            ExportError: the process failed; the end of what it wrote is in the message.
+        """
+        words, _ = self._process.communicate(f"{folder.absolute()}\n")
+        if self._process.returncode != 0:
+            raise ExportError(
+                "The check of the export in a fresh process failed. Its last words:\n"
+                + "\n".join(words.strip().splitlines()[-20:])
+            )
+        report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+        return report
 
 
 def read_check(folder: Path) -> tuple[dict[str, Any], Rows, list[np.ndarray], Rows]:
@@ -244,11 +266,13 @@ def _as_numpy(tensor: Any) -> np.ndarray:
     return storable(tensor.numpy())
 
 
-def main(arguments: list[str]) -> int:
-    folder = Path(arguments[0])
-    (folder / "report.json").write_text(json.dumps(check(folder)))
+def main() -> int:
+    """Checks the folder named on the standard input; without one the trainer is gone."""
+    folder = sys.stdin.readline().strip()
+    if folder:
+        Path(folder, "report.json").write_text(json.dumps(check(Path(folder))))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -7,6 +7,7 @@ metrics = evaluate(jit=False)      # without the "val_" prefix
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ COMPILE_ERRORS = (tf.errors.OpError, ValueError, TypeError)
 
 # Large enough to keep a CPU busy, small enough for a convolution's activations.
 BATCH_SIZE = 1000
+# Between two calls an evaluation can be broken off.
+CALL_SECONDS = 0.5
 
 
 class Evaluator:
@@ -46,38 +49,77 @@ class Evaluator:
         )
         self._order = tf.range(self._count)
         self._chunks: dict[bool, Callable[..., None]] = {}
+        self._batch_seconds: float | None = None
 
-    def __call__(self, *, jit: bool) -> dict[str, float]:
+    def __call__(
+        self, *, jit: bool, is_broken_off: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
         """The model's metrics over the examples. Leaves the metric variables reset.
+
+        Args:
+            is_broken_off: asked about every half second; once it is true there is no result.
+
+        Returns:
+            {"loss": …, "accuracy": …}, or None when it was broken off.
 
         What XLA cannot compile of the model's `test_step` runs without it; whether it can
         does not change from start to start.
         """
         if jit and self._jit_works:
             try:
-                return self._evaluated(jit=True)
+                return self._evaluated(jit=True, is_broken_off=is_broken_off)
             except COMPILE_ERRORS as error:
                 if self._compiled_once:
                     raise
                 logger.info("Evaluations run without XLA, which cannot compile this model's.")
                 logger.debug("%s", error)
                 self._jit_works = False
-        return self._evaluated(jit=False)
+        return self._evaluated(jit=False, is_broken_off=is_broken_off)
 
-    def _evaluated(self, *, jit: bool) -> dict[str, float]:
-        state = self._state
-        state.model.reset_metrics()
-        full = self._count // self._batch_size
-        limit = (self._place.max_rows or self._count) // self._batch_size
-        for done in range(0, full, max(1, limit)):
-            self._run(done * self._batch_size, min(limit, full - done), self._batch_size, jit=jit)
+    def try_one_batch(self) -> dict[str, float]:
+        """The metrics over the first few examples only; they are reset afterwards."""
+        self._state.model.reset_metrics()
+        self._run_rest(0, min(self._count, self._state.replicas * 8))
+        return self._result()
+
+    def _evaluated(
+        self, *, jit: bool, is_broken_off: Callable[[], bool]
+    ) -> dict[str, float] | None:
+        self._state.model.reset_metrics()
+        full, done = self._count // self._batch_size, 0
+        while done < full:
+            if is_broken_off():
+                self._state.model.reset_metrics()
+                return None
+            batches = min(full - done, self._batches_in_a_call())
+            self._run_timed(done * self._batch_size, batches, jit=jit)
+            done += batches
         rest = self._count - full * self._batch_size
         if rest:
             self._run_rest(full * self._batch_size, rest)
-        metrics = as_floats(state.model.get_metrics_result())
-        state.model.reset_metrics()
         self._compiled_once = True
+        return self._result()
+
+    def _result(self) -> dict[str, float]:
+        metrics = as_floats(self._state.model.get_metrics_result())
+        self._state.model.reset_metrics()
         return metrics
+
+    def _batches_in_a_call(self) -> int:
+        """About half a second; one, while it is not known how long a batch takes."""
+        limit = (self._place.max_rows or self._count) // self._batch_size
+        if self._batch_seconds is None:
+            return 1
+        return max(1, min(limit, int(CALL_SECONDS / max(self._batch_seconds, 1e-9))))
+
+    def _run_timed(self, first_row: int, batches: int, *, jit: bool) -> None:
+        is_first_call = not self._compiled_once and first_row == 0
+        began = time.perf_counter()
+        self._run(first_row, batches, self._batch_size, jit=jit)
+        # The queue of a GPU returns at once; reading a metric waits for the work to be done.
+        self._state.model.get_metrics_result()
+        if not is_first_call:  # It compiles.
+            self._batch_seconds = (time.perf_counter() - began) / batches
 
     def _run(self, first_row: int, steps: int, batch_size: int, *, jit: bool) -> None:
         chunk = self._place.chunk(self._order, first_row, steps * batch_size)

@@ -133,6 +133,10 @@ class Executor:
             first_bad = bad if first_bad is None else first_bad
         return first_bad
 
+    def forget_compiled(self) -> None:
+        """The step is compiled anew at the next run: something in it has changed."""
+        self._chunks.clear()
+
     def _pieces(self, first_step: int, count: int) -> Iterator[Segment]:
         """Segments, cut to what one streamed chunk holds."""
         for segment in self.batches.segments(first_step, count):

@@ -2,11 +2,14 @@
 
     loop = Loop(state, executor, evaluator, callbacks=[...], plan=plan, saver=saver, ...)
     ended = loop.run(signals)
-    ended.reason        # "stopped", "budget", "nonfinite" or "signal"
+    ended.reason        # "stopped", "budget", "time", "nonfinite" or "signal"
 
 For callbacks an "epoch" is a round: the time between two evaluations, by default
 one pass over the data. `on_train_batch_end` comes once per chunk, as with Keras's
 `steps_per_execution`; a callback that listens to batches gets chunks of one step.
+
+A callback with `prepare_save()` has something that a checkpoint refers to (best weights,
+log lines): it takes a snapshot and returns what writes it, before the state is written.
 """
 
 from __future__ import annotations
@@ -15,17 +18,21 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from kerastrain.objective import Objective
+from kerastrain.training.cadence import Cadence
 from kerastrain.training.evaluation import Evaluator, as_floats
 from kerastrain.training.executor import Executor
 from kerastrain.training.plan import Plan
 from kerastrain.training.progress import callback_progress, restore_progress
+from kerastrain.training.saving import Saver, Write
 from kerastrain.training.signals import Signals
+from kerastrain.training.starts import Starts
 from kerastrain.training.state import TrainState
-from kerastrain.training.status import RunStatus
+from kerastrain.training.status import RunStatus, Save
 
 # Signals are obeyed and displays updated between chunks.
 CHUNK_SECONDS = 0.5
@@ -36,7 +43,8 @@ class Ended:
     """Why the loop ended.
 
     Attributes:
-        reason: "stopped" (by a callback), "budget", "nonfinite" or "signal".
+        reason: "stopped" (by a callback), "budget" (steps or epochs), "time", "nonfinite"
+            or "signal".
         step: the last step; with "nonfinite" the one whose loss was not finite.
     """
 
@@ -58,13 +66,22 @@ class Loop:
         jit: bool,
         step_seconds: float | None,
         objective: Objective,
-        save: Callable[[], None],
-        checkpoint_seconds: float | None,
+        saver: Saver,
+        cadence: Cadence,
+        starts: Starts,
+        deadline: float = math.inf,
+        is_worth_saving: Callable[[float], bool] = lambda value: False,
+        saves_evaluations: bool = False,
+        more_epochs: int | None = None,
     ):
         """
         Args:
-            save: commits everything; called last, after all else has decided.
-            checkpoint_seconds: time between saves, None when `plan` says at which steps.
+            cadence: when a save is due by the clock, besides the steps that `plan` names.
+            deadline: in seconds of `time.monotonic`; the loop ends in time for the rest.
+            is_worth_saving: whether a state with this value of the objective is saved
+                although no save is due, if that costs little.
+            saves_evaluations: every state with a finite objective is saved, whatever it costs.
+            more_epochs: go on although the run has ended before; None: an end is an end.
         """
         self.state = state
         self.executor = executor
@@ -88,33 +105,32 @@ class Loop:
         )
         # With loss scaling a step that overflows is skipped by the optimizer, which is no harm.
         self._scales_loss = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
-        self._save = save
-        self._checkpoint_seconds = checkpoint_seconds
+        self._saver = saver
+        self._cadence = cadence
+        self._starts = starts
+        self._deadline = deadline
+        self._out_of_time = False
+        self._is_worth_saving = is_worth_saving
+        self._saves_evaluations = saves_evaluations
+        self._more_epochs = more_epochs
         self._step_seconds = step_seconds
         self._every_batch = any(_listens_to_batches(callback) for callback in callbacks)
         self._meter = _Meter(executor.batches.examples / plan.steps_per_epoch)
-        self._last_save = time.monotonic()
-        self._saved_step: int | None = None
+        self._evaluation_seconds = 0.0
+        self._saved: tuple[int, int] | None = None
 
     def run(self, signals: Signals) -> Ended:
         """Trains until something ends the run; everything is saved when it returns."""
         self._begin()
-        ended = self._ended(signals)
+        ended = self._settle(signals)
         while ended is None:
             first_bad = self._run_chunk()
             if first_bad is not None and not self._scales_loss:
                 # The state is not saved: the newest checkpoint is from before.
-                self._commit_callbacks()
+                self._saver.write_only(self._prepare_callbacks)
                 return Ended("nonfinite", first_bad)
-            ends_round = self.plan.ends_round(self.state.step)
-            # A callback may stop in the middle of a round; as in fit, an evaluation follows.
-            if ends_round or self.state.model.stop_training:
-                self._end_round()
-            ended = self._ended(signals)
-            if ended or self._checkpoint_is_due():
-                self.save()
-            if ends_round and ended is None:
-                self._begin_round()
+            ended = self._settle(signals)
+        self._saver.finish()
         return ended
 
     def end(self) -> None:
@@ -122,21 +138,46 @@ class Loop:
         self.callbacks.on_train_end()
 
     def save(self) -> None:
-        """Commits the state as it is, unless it is what was committed last."""
-        if self._saved_step != self.state.step:
-            self._commit_callbacks()
-            self.state.host["stop_training"] = bool(self.state.model.stop_training)
-            self.state.host["callbacks"] = callback_progress(self.callbacks.callbacks)
-            self.state.host["seconds"] = self.status.seconds
-            self._save()
-            self._saved_step = self.state.step
-        self._last_save = time.monotonic()
+        """Takes a snapshot of everything and has it written, unless it is what was saved last."""
+        if self._saved == self._position():
+            return
+        self._starts.beat("saving", step=self.state.step)
+        began = time.perf_counter()
+        self.state.host["stop_training"] = bool(self.state.model.stop_training)
+        self.state.host["callbacks"] = callback_progress(self.callbacks.callbacks)
+        self.state.host["seconds"] = self.status.seconds
+        self._saver.save(self.state.step, facts=self._facts(), prepare=self._prepare_callbacks)
+        blocking = time.perf_counter() - began
+        self.status.saves.append(Save(self.state.step, blocking))
+        self._cadence.saved(
+            blocking_seconds=blocking,
+            writing_seconds=self._saver.writing_seconds,
+            now=time.monotonic(),
+        )
+        self._saved = self._position()
 
-    def _commit_callbacks(self) -> None:
-        """Puts on the disk what a checkpoint refers to: best weights, logs up to this step."""
-        for callback in self.callbacks.callbacks:
-            if hasattr(callback, "commit"):
-                callback.commit()
+    def _facts(self) -> dict[str, Any]:
+        """What a checkpoint's record says, so that nobody need read its variables for it."""
+        history = self.state.host.get("history", [])
+        is_evaluated = bool(history) and history[-1]["step"] == self.state.step
+        return {
+            "epoch": self.plan.epoch_at(self.state.step),
+            "seconds": self.status.seconds,
+            "objective": _finite(history[-1].get(self.objective.name)) if is_evaluated else None,
+            "rollbacks": self.state.host.get("rollbacks", 0),
+        }
+
+    def _position(self) -> tuple[int, int]:
+        """Differs before and after an evaluation at the same step."""
+        return self.state.step, len(self.state.host.get("history", []))
+
+    def _prepare_callbacks(self) -> list[Write]:
+        """Snapshots of what a checkpoint refers to: best weights, logs up to this step."""
+        return [
+            callback.prepare_save()
+            for callback in self.callbacks.callbacks
+            if hasattr(callback, "prepare_save")
+        ]
 
     def _begin(self) -> None:
         state = self.state
@@ -144,24 +185,58 @@ class Loop:
         self._update_status()
         before = callback_progress(self.callbacks.callbacks)
         self.callbacks.on_train_begin()
+        state.model.stop_training = state.host.get("stop_training", False)
         # Keras's callbacks forget everything at the beginning; here they go on where they were.
         restore_progress(self.callbacks.callbacks, state.host.get("callbacks", {}), before=before)
-        state.model.stop_training = state.host.get("stop_training", False)
         for record in state.host.get("history", []):
             self._note_best(record.get(self.objective.name), record["step"])
         if "callbacks" not in state.host:
             self.save()  # The first start: from here on there is always a state to go back to.
-        self._saved_step = state.step
-        # Checkpoints at a round's end are from before the next one has begun.
-        is_over = state.model.stop_training or state.step >= self.plan.last_step
-        if state.step % self.plan.evaluate_every == 0 and not is_over:
-            self._begin_round()
+        self._saved = self._position()
+        if self._more_epochs is not None and state.host.get("more_epochs") != self._more_epochs:
+            self._go_on_beyond_the_end(self._more_epochs)
 
-    def _begin_round(self) -> None:
-        self.callbacks.on_epoch_begin(self.plan.round_of(self.state.step))
+    def _go_on_beyond_the_end(self, more_epochs: int) -> None:
+        """Once: checkpoints from here on say that it has been done."""
+        self.state.host["more_epochs"] = more_epochs
+        self.state.model.stop_training = False
+        for callback in self.callbacks.callbacks:
+            if hasattr(callback, "go_on"):
+                callback.go_on()
+
+    def _settle(self, signals: Signals) -> Ended | None:
+        """Between two chunks: what is owed to this step, the decision to end, and saving, last."""
+        self._out_of_time = self._out_of_time or self._time_is_up()
+        if self._owes_evaluation():
+            self._end_round(signals)
+        ended = self._ended(signals)
+        if ended or self._save_is_due():
+            self.save()
+        # Checkpoints at a round's end are from before the next one has begun.
+        if ended is None and self.state.step % self.plan.evaluate_every == 0:
+            self.callbacks.on_epoch_begin(self.plan.round_of(self.state.step))
+        return ended
+
+    def _owes_evaluation(self) -> bool:
+        """At a round's end, and, as in fit, where a callback stopped in the middle of one.
+
+        Not if it was made already: by this start, or by the one that saved the state.
+        """
+        step, history = self.state.step, self.state.host.get("history", [])
+        if step == 0 or (history and history[-1]["step"] == step):
+            return False
+        is_over = self.plan.ends_round(step) or self.state.model.stop_training
+        return is_over or self._out_of_time
+
+    def _time_is_up(self) -> bool:
+        """Whether what must still come after another chunk could end after the deadline."""
+        # An evaluation, and the export's own of the test split, which may be twice as slow.
+        needed = CHUNK_SECONDS + 3 * self._evaluation_seconds
+        return time.monotonic() + needed >= self._deadline
 
     def _run_chunk(self) -> int | None:
         step = self.state.step
+        self._starts.beat("training", step=step)
         count = min(self.plan.next_stop(step) - step, self._chunk_limit())
         first = step % self.plan.evaluate_every
         self.callbacks.on_train_batch_begin(first)
@@ -187,17 +262,25 @@ class Loop:
             return 1
         return max(1, int(CHUNK_SECONDS / max(self._step_seconds, 1e-9)))
 
-    def _end_round(self) -> None:
+    def _end_round(self, signals: Signals) -> None:
+        """Evaluates and tells the callbacks. A signal breaks it off, and nothing has happened."""
         state = self.state
+        self._starts.beat("evaluating", step=state.step)
+        running = state.running_metrics()
         logs = self._training_metrics()
         state.average_replicas()
         state.model.reset_metrics()
         # Averaged weights, where the optimizer keeps them, are what is measured and kept.
         with state.averaged_weights():
-            logs.update(self._validation_metrics())
-            self.status.is_log_point = True
-            self._note_best(logs.get(self.objective.name), state.step)
-            self.callbacks.on_epoch_end(self._finished_round(), logs)
+            measured = self._validation_metrics(signals)
+            if measured is not None:
+                logs.update(measured)
+                self.status.is_log_point = True
+                self._note_best(logs.get(self.objective.name), state.step)
+                self.callbacks.on_epoch_end(self._finished_round(), logs)
+        if measured is None:
+            state.assign_running_metrics(running)
+            return
         record = {"step": state.step, "epoch": self.plan.epoch_at(state.step), **as_floats(logs)}
         state.host.setdefault("history", []).append(record)
         self._meter.reset()
@@ -208,14 +291,17 @@ class Loop:
     def _training_metrics(self) -> dict[str, float]:
         return as_floats(self.state.model.get_metrics_result())
 
-    def _validation_metrics(self) -> dict[str, float]:
+    def _validation_metrics(self, signals: Signals) -> dict[str, float] | None:
         if self.evaluator is None:
             return {}
         began = time.perf_counter()
         self.callbacks.on_test_begin()
-        metrics = self.evaluator(jit=self.jit)
+        metrics = self.evaluator(jit=self.jit, is_broken_off=lambda: signals.received is not None)
+        if metrics is None:
+            return None
         self.callbacks.on_test_end(metrics)
-        self.status.seconds += time.perf_counter() - began
+        self._evaluation_seconds = time.perf_counter() - began
+        self.status.seconds += self._evaluation_seconds
         return {f"val_{name}": value for name, value in metrics.items()}
 
     def _update_status(self) -> None:
@@ -231,18 +317,28 @@ class Loop:
 
     def _ended(self, signals: Signals) -> Ended | None:
         step = self.state.step
+        if self._owes_evaluation() and signals.received:
+            return Ended("signal", step)  # It broke the evaluation off.
         if self.state.model.stop_training:
             return Ended("stopped", step)
         if step >= self.plan.last_step:
             return Ended("budget", step)
         if signals.received:
             return Ended("signal", step)
+        if self._out_of_time:
+            return Ended("time", step)
         return None
 
-    def _checkpoint_is_due(self) -> bool:
-        if self._checkpoint_seconds is None:
-            return self.plan.is_checkpoint(self.state.step)
-        return time.monotonic() - self._last_save >= self._checkpoint_seconds
+    def _save_is_due(self) -> bool:
+        now = time.monotonic()
+        if self.plan.is_checkpoint(self.state.step) or self._cadence.is_due(now):
+            return True
+        objective = self._facts()["objective"]
+        if objective is None:
+            return False
+        if self._saves_evaluations:
+            return True
+        return self._cadence.is_affordable(now) and self._is_worth_saving(objective)
 
 
 class _Meter:
@@ -262,6 +358,10 @@ class _Meter:
     @property
     def examples_per_second(self) -> float:
         return self._steps * self._examples_per_step / self._seconds if self._seconds else 0.0
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _listens_to_batches(callback: keras.callbacks.Callback) -> bool:

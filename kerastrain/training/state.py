@@ -1,7 +1,8 @@
 """TrainState: all that a checkpoint holds. What is not in it does not survive.
 
-    state = TrainState(model, strategy=strategy, seed=0, example=first_batch)
-    state.checkpoint()            # tf.train.Checkpoint over variables and host values
+    state = TrainState(model, strategy=strategy, seed=0, batch=first_batch)
+    state.variables()             # {"model": [(path, variable), …], "optimizer": …, "metrics": …}
+    state.pack()                  # step and host values as one text
     state.describe()              # [["model", path, shape, dtype], …] for the strict match
 
 Variables are flat lists of raw `tf.Variable`s. `tf.train.Checkpoint(model=model)`
@@ -61,7 +62,6 @@ class TrainState:
             self._check_scope()
         with strategy.scope():
             self._build(batch)
-            self._host_text = tf.Variable("", dtype=tf.string, name="host")
         self._loss_metric = next((m for m in model.metrics if m.name == "loss"), None)
         self._seeds = SeedStreams(model, seed, replicas=strategy.num_replicas_in_sync)
         if strategy.num_replicas_in_sync > 1:
@@ -136,23 +136,18 @@ class TrainState:
             for path, variable in members
         ]
 
-    def checkpoint(self) -> tf.train.Checkpoint:
-        """The tf.train.Checkpoint over everything; host values as of the last `pack`."""
-        groups = {
-            group: [variable for _, variable in members]
-            for group, members in self.variables().items()
-        }
-        return tf.train.Checkpoint(host=self._host_text, **groups)
-
-    def pack(self) -> None:
-        """Puts step and host values into the variable that is saved."""
+    def pack(self) -> str:
+        """Step and host values as one text."""
         values = {"step": self.step, **self.host}
         # Callbacks may keep NumPy's numbers.
-        self._host_text.assign(json.dumps(values, default=lambda value: value.tolist()))
+        return json.dumps(values, default=lambda value: value.tolist())
 
-    def unpack(self) -> None:
-        """Takes step and host values from the restored variable."""
-        text = self._host_text.numpy()
+    def unpack(self, text: str | bytes) -> None:
+        """Takes step and host values from a text that `pack` made.
+
+        Raises:
+            CheckpointError: it is no such text.
+        """
         try:
             self.host = json.loads(text)
             self.step = int(self.host.pop("step"))
@@ -170,6 +165,15 @@ class TrainState:
     def assign(self, snapshot: list[np.ndarray]) -> None:
         """Puts every variable back to a snapshot."""
         for variable, value in zip(self._plain_variables(), snapshot, strict=True):
+            variable.assign(value)
+
+    def running_metrics(self) -> list[np.ndarray]:
+        """The values of the metrics' variables, on every replica."""
+        return [variable.numpy() for _, variable in self.variables()["metrics"]]
+
+    def assign_running_metrics(self, values: list[np.ndarray]) -> None:
+        """Puts the metrics back to what `running_metrics` gave."""
+        for (_, variable), value in zip(self.variables()["metrics"], values, strict=True):
             variable.assign(value)
 
     @contextlib.contextmanager
@@ -199,7 +203,10 @@ class TrainState:
         for variable in self.model.non_trainable_variables:
             copies = replica_values(variable.value)
             if len(copies) > 1 and variable.value.dtype.is_floating:
-                mean = np.mean([copy.numpy() for copy in copies], axis=0)
+                values = [copy.numpy() for copy in copies]
+                if all(value.tobytes() == values[0].tobytes() for value in values):
+                    continue  # Already one: the mean of three equal numbers can be another.
+                mean = np.mean(values, axis=0)
                 for copy in copies:
                     copy.assign(mean.astype(copy.dtype.as_numpy_dtype))
 

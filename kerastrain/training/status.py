@@ -6,9 +6,17 @@ keeps it up to date. Under `model.fit` there is none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kerastrain.objective import Objective
+
+
+@dataclass(frozen=True)
+class Save:
+    """One save: at which step, and for how many seconds it held the training up."""
+
+    step: int
+    blocking_seconds: float
 
 
 @dataclass
@@ -28,6 +36,7 @@ class RunStatus:
             lie at fixed steps, so an interrupted run records the same ones.
         best: the best value of the objective so far, None before the first.
         best_step: the step of `best`.
+        saves: those that nobody has recorded yet; whoever does takes them away.
     """
 
     objective: Objective | None
@@ -42,3 +51,4 @@ class RunStatus:
     is_log_point: bool = False
     best: float | None = None
     best_step: int | None = None
+    saves: list[Save] = field(default_factory=list)

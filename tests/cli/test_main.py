@@ -62,7 +62,8 @@ def test_the_version_is_the_packages(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "There is no command 'trian'; the commands are train, evaluate. Did you mean"),
+        (["trian"], "There is no command 'trian'; the commands are train, evaluate, "),
+        (["trian"], "Did you mean 'train'?"),
         (["--recipe=digits"], "Expected a command before '--recipe=digits'"),
         (["train", "--max_epoch=3"], "Did you mean '--max_epochs'?"),
         (["train", "--max_epochs=x"], "--max_epochs is 'x'; expected a whole number."),

@@ -35,7 +35,11 @@ def started(monkeypatch):
         calls.append((options, override))
         return RESULT
 
-    monkeypatch.setitem(sys.modules, "kerastrain.run", SimpleNamespace(run_recipe=run_recipe))
+    def dry_run(options, *, override=False):
+        return ["ok  labels  0 to 9"]
+
+    replaced = SimpleNamespace(run_recipe=run_recipe, dry_run=dry_run)
+    monkeypatch.setitem(sys.modules, "kerastrain.run", replaced)
     return calls
 
 
@@ -63,6 +67,12 @@ def test_every_option_has_its_flag():
         "strategy": "mirrored",
         "jit": "off",
         "precision": "mixed_float16",
+        "max_seconds": 60.0,
+        "more_epochs": 2,
+        "on_nonfinite": "rollback",
+        "keep_last": 5,
+        "keep_best": 0,
+        "keep_every": "2h",
     }
     arguments = [f"--{name}={value}" for name, value in given.items()]
     expected = TrainOptions(**given, settings={"hidden": "256", "activation": "a=b"})
@@ -124,6 +134,13 @@ def test_a_run_gets_its_options_and_reports_what_it_reached(started, capsys):
         "next:    kerastrain evaluate --workdir=runs/digits",
         "         tensorboard --logdir=runs/digits",
     ]
+
+
+def test_a_dry_run_shows_its_report_and_trains_nothing(started, capsys):
+    assert main(["train", "--dry_run"]) == 0
+    shown = capsys.readouterr().out
+    assert "ok  labels  0 to 9" in shown and "nothing was trained" in shown
+    assert not started
 
 
 def test_override_is_handed_on(started):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -12,15 +11,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from kerastrain.resume_check.comparison import differences, what_remains
+from kerastrain.training.checkpoint_files import CheckpointFiles
+from kerastrain.workdir import Workdir
+
+__all__ = ["assert_same", "what_remains"]
+
 RECIPES = Path(__file__).parent / "recipes"
 DEADLINE_SECONDS = 300
 
 # Runs that take some seconds, save often, and end by early stopping or by their budget.
 MLP = (f"--recipe={RECIPES / 'mlp.py'}", "--jit=on", "--checkpoint_every=70steps")
 CNN = (f"--recipe={RECIPES / 'cnn.py'}", "--jit=off", "--checkpoint_every=25steps")
-
-# What depends on the clock, and nothing else may be left out of a comparison.
-CLOCK = ("seconds", "examples_per_second")
 
 
 def start(workdir: Path, *flags: str, environment: dict[str, str] | None = None):
@@ -111,40 +113,9 @@ def random_instant(workdir: Path, rng: random.Random, longest: float) -> Callabl
     return after(rng.uniform(0, longest), training_has_begun(workdir))
 
 
-def what_remains(workdir: Path) -> dict[str, object]:
-    """Everything that must not depend on interruptions: bytes, history, stop, logs, export."""
-    import tensorflow as tf
-
-    found: dict[str, object] = {}
-    for kind in ("latest", "best"):
-        folder = workdir / "checkpoints" / kind
-        newest = max(int(path.stem[5:]) for path in folder.glob("ckpt-*.json"))
-        reader = tf.train.load_checkpoint(str(folder / f"ckpt-{newest}"))
-        found[f"{kind} step"] = newest
-        # A counter of saves that is TensorFlow's own; a killed save can count.
-        names = [n for n in reader.get_variable_to_shape_map() if "save_counter" not in n]
-        for name in names:
-            value = reader.get_tensor(name)
-            if name.startswith("host"):
-                host = json.loads(value)
-                found[f"{kind} {name}"] = {k: v for k, v in host.items() if k not in CLOCK}
-            else:
-                found[f"{kind} {name}"] = value if isinstance(value, bytes) else value.tobytes()
-    result = json.loads((workdir / "result.json").read_text())
-    found["result"] = {k: v for k, v in result.items() if k != "export"}
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    found["metrics.jsonl"] = [
-        {k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in lines
-    ]
-    return found
-
-
 def _newest_step(workdir: Path) -> int:
-    folder = workdir / "checkpoints" / "latest"
-    steps = [int(path.stem[5:]) for path in folder.glob("ckpt-*.json")] if folder.is_dir() else []
-    return max(steps, default=-1)
+    return max(CheckpointFiles(Workdir(workdir).latest_checkpoints).steps(), default=-1)
 
 
 def assert_same(killed: dict[str, object], whole: dict[str, object]) -> None:
-    assert killed.keys() == whole.keys()
-    assert [name for name in whole if killed[name] != whole[name]] == []
+    assert differences(killed, whole) == []

@@ -33,14 +33,18 @@ def commands(readme):
 def test_the_commands_of_the_readme_run_on_real_data(readme, run_kerastrain, tmp_path, real_data):
     (tmp_path / "DIR_WITH_MNIST").symlink_to(real_data / "mnist")
     table = real_data / "tabular" / "california-housing.csv.gz"
-    short = {"train": ["--max_steps=40", "--jit=off"], "evaluate": []}
+    short = {"train": ["--max_steps=40", "--jit=off"]}
     shown = commands(readme)
-    assert [command[0] for command in shown] == ["train", "train", "evaluate", "evaluate"]
+    names = ["train", "train", "evaluate", "evaluate", "checkpoints"]
+    assert [command[0] for command in shown] == names
+    printed = []
     for command in shown:
         flags = [flag.replace("=housing.csv", f"={table}") for flag in command]
-        ended = run_kerastrain(*flags, *short[command[0]])
+        ended = run_kerastrain(*flags, *short.get(command[0], []))
         assert ended.returncode == 0, ended.stderr
-    assert set(json.loads(ended.stdout)) == {"metrics"}
+        printed.append(ended.stdout)
+    assert set(json.loads(printed[3])) == {"metrics"}
+    assert "intact" in printed[4] and "damaged" not in printed[4]
     tags = tensorboard_tags(tmp_path / "runs")
     assert {"mnist/tensorboard/train", "mnist/tensorboard/validation"} <= set(tags)
     assert {"loss", "accuracy"} <= set(tags["mnist/tensorboard/validation"])

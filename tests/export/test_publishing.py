@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,7 +22,7 @@ from kerastrain.data.source import Classification, Data, Examples, Regression
 from kerastrain.errors import ExportError
 from kerastrain.export import verification
 from kerastrain.export.manifest import read_manifest, task_from_json, task_to_json, versions
-from kerastrain.export.publishing import check_exportable, check_rows, publish
+from kerastrain.export.publishing import check_rows, publish, rehearse
 from kerastrain.export.scoring import evaluate_export
 from kerastrain.export.serving import ServedModel
 
@@ -51,7 +53,8 @@ def digits_model(*layers):
 @pytest.fixture
 def checked_here(monkeypatch):
     """Checks exports in this process: quick, for what does not hang on the fresh one."""
-    monkeypatch.setattr(verification, "check_in_fresh_process", verification.check)
+    here = SimpleNamespace(check=verification.check)
+    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +359,10 @@ def test_a_mirrored_model_is_published_with_each_weight_once(tmp_path):
         from kerastrain.data.source import Classification, Data, Examples
         from kerastrain.export import verification
         from kerastrain.export.publishing import publish
-        verification.check_in_fresh_process = verification.check
+        from contextlib import nullcontext
+        from types import SimpleNamespace
+        here = SimpleNamespace(check=verification.check)
+        verification.FreshProcess = lambda: nullcontext(here)
         cpu = tf.config.list_physical_devices("CPU")[0]
         two = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(cpu, two)
@@ -379,11 +385,11 @@ def test_a_mirrored_model_is_published_with_each_weight_once(tmp_path):
 
 def test_what_cannot_be_exported_is_known_before_the_training():
     data = digits_data()
-    check_exportable(digits_model(), data)
+    rehearse(digits_model(), data, SimpleNamespace(check=verification.check))
     wrong = digits_model()
     wrong.compile(loss="sparse_categorical_crossentropy")
     with pytest.raises(ExportError, match="from_logits=True"):
-        check_exportable(wrong, data)
+        rehearse(wrong, data, SimpleNamespace(check=verification.check))
 
 
 def test_fewer_rows_than_256_are_taken_again():

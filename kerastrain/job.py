@@ -1,0 +1,45 @@
+"""Job: what to train, whether it comes from a recipe or from a program.
+
+job = Job(name="digits", given=options, options=resolved, load_data=…, build_model=…)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kerastrain.data.source import Data
+from kerastrain.objective import Objective
+from kerastrain.options import TrainOptions
+from kerastrain.training.steps import StepFunction
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, whether it comes from a recipe or from a program.
+
+    Attributes:
+        name: of the export.
+        given, options: as the user said, and with all defaults filled in.
+        recipe: name or path, None for a program's own model.
+    """
+
+    name: str
+    given: TrainOptions
+    options: TrainOptions
+    load_data: Callable[[], Data]
+    build_model: Callable[[Data], keras.Model]
+    step: StepFunction | None = None
+    recipe: str | None = None
+    recipe_sha256: str | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    verbose: int = 1
+    override: bool = False
+
+    @property
+    def objective(self) -> Objective:
+        return Objective.parse(self.options.objective or "val_loss")

@@ -1,0 +1,1 @@
+"""The proof of exact resume: kill a training many times and compare every byte."""
