@@ -330,14 +330,15 @@ class Loop:
         return None
 
     def _save_is_due(self) -> bool:
-        now = time.monotonic()
+        objective, now = self._facts()["objective"], time.monotonic()
+        if self._saves_evaluations and objective is not None:
+            return True
+        if self._saved is not None and self._saved[0] == self.state.step:
+            return False  # Only an evaluation is new; replacing a checkpoint risks it for little.
         if self.plan.is_checkpoint(self.state.step) or self._cadence.is_due(now):
             return True
-        objective = self._facts()["objective"]
         if objective is None:
             return False
-        if self._saves_evaluations:
-            return True
         return self._cadence.is_affordable(now) and self._is_worth_saving(objective)
 
 

@@ -40,7 +40,7 @@ class Signals:
 
     def __init__(self, *, second_kills: bool = False) -> None:
         self.received: signal.Signals | None = None
-        self.where = ""  # for people: " at step 1,234 while training"
+        self.where = ""  # for people: " at step 1,234", " while exporting"
         self._second_kills = second_kills
         self._deferred = False
         self._previous: dict[signal.Signals, Any] = {}

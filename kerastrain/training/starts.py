@@ -119,8 +119,9 @@ class Starts:
 
     @property
     def where(self) -> str:
-        """Where this start is, for people, as in `Start`."""
-        return self._as_of_now("").where
+        """Where this start is, for people: "at step 1,234", "while exporting"."""
+        in_loop = self._phase not in ("starting", "exporting")
+        return f"at step {self._step:,}" if in_loop else f"while {self._phase}"
 
     def end(self, how: str) -> None:
         """Notes how this start ended; not if it failed before there was a run."""

@@ -77,7 +77,7 @@ def test_every_end_is_recorded_with_its_place(workdir):
         starts = Starts(workdir)
         starts.begin()
         starts.beat(phase, step=step)
-        assert starts.where == f"at step {step} while {phase}"
+        assert starts.where == (f"at step {step}" if phase == "training" else f"while {phase}")
         starts.end(how)
     first, second = read_starts(workdir)
     assert (first.step, first.phase, first.ended) == (0, "training", "SIGTERM")
@@ -95,7 +95,7 @@ def test_a_sign_of_life_without_a_step_is_of_the_step_before(workdir):
     starts.begin()
     starts.beat("training", step=12_345)
     starts.beat("saving")
-    assert starts.where == "at step 12,345 while saving"
+    assert starts.where == "at step 12,345"
     last = read_heartbeat(workdir)
     assert last is not None
     assert (last.step, last.phase) == (12_345, "saving")
