@@ -28,6 +28,7 @@ from kerastrain.training.checkpoint_files import CheckpointFiles, checksum_of
 from kerastrain.training.checkpoints import CheckpointFolder
 from kerastrain.training.evaluation import Evaluator
 from kerastrain.training.executor import Executor
+from kerastrain.training.learning_rate import slow_down
 from kerastrain.training.loop import Ended, Loop
 from kerastrain.training.plan import Plan
 from kerastrain.training.retention import Retention
@@ -36,7 +37,6 @@ from kerastrain.training.rollback import (
     Rollback,
     abandoned,
     read_rollbacks,
-    slow_down,
     target_of,
     write_rollbacks,
 )
@@ -58,7 +58,11 @@ NEVER = 10**9
 
 @dataclass(frozen=True)
 class Parts:
-    """What a loop is put together from; a rollback makes a new loop from the same."""
+    """What a loop is put together from; a rollback makes a new loop from the same.
+
+    Attributes:
+        go_on_from: the step where the run had ended, if it is to go on by more epochs.
+    """
 
     state: TrainState
     executor: Executor
@@ -67,6 +71,7 @@ class Parts:
     choice: Choice
     plan: Plan
     export_seconds: float
+    go_on_from: int | None
 
 
 class Fitting:
@@ -91,23 +96,26 @@ class Fitting:
         self.early_stopping = self._early_stopping()
 
     def run(self) -> Ended:
-        """Trains to an end. The model then has the best weights.
+        """Trains to an end, from where `restore` has led. The model then has the best weights.
 
         Raises:
             SignalReceived: everything is saved.
             KerastrainError: a checkpoint cannot be read or written.
         """
-        self._restore()
         ended = self._train()
         while ended.reason == "nonfinite" and self._roll_back(ended):
             ended = self._train()
         return ended
 
-    def _restore(self) -> None:
-        """Goes back to the newest intact checkpoint, if there is one."""
+    def restore(self) -> None:
+        """Goes back to the newest intact checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: there were checkpoints and none is intact.
+        """
         rollbacks, files = read_rollbacks(self.workdir), self.checkpoints.files
         gone = abandoned(files.records(), rollbacks)
-        files.discard_all_but(lambda records: {r.step for r in records} - gone)
+        files.put_aside(gone)
         if self.checkpoints.restore_newest() is None:
             return
         self.parts.staging.give_back()
@@ -157,7 +165,7 @@ class Fitting:
             deadline=self._deadline(),
             is_worth_saving=lambda value: self.retention.is_among_best(value, files.records()),
             saves_evaluations=self.options.rolls_back,
-            more_epochs=self.options.more_epochs,
+            go_on_from=self.parts.go_on_from,
         )
 
     def _cadence(self) -> Cadence:
@@ -196,7 +204,7 @@ class Fitting:
             return False
         rollbacks = [*rollbacks, Rollback(bad_step=ended.step, to_step=target)]
         write_rollbacks(self.workdir, rollbacks)
-        self._restore()
+        self.restore()
         state = self.parts.state
         logger.warning(
             "The loss was not a finite number at step %d; back to step %d with half the learning "
@@ -225,7 +233,8 @@ class Fitting:
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         early_stopping = self.early_stopping
         self._lent = (early_stopping, early_stopping.directory, early_stopping.restore_best_weights)
-        early_stopping.directory = early_stopping.directory or self.workdir.best_checkpoints
+        # Also of one with a directory of its own, which another run may use too.
+        early_stopping.directory = self.workdir.best_checkpoints
         early_stopping.restore_best_weights = True
         early_stopping.still_needed = self.checkpoints.files.steps_needed
         others = [c for c in self.job.callbacks if c is not early_stopping]

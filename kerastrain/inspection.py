@@ -198,7 +198,7 @@ class Inspection:
             self.workdir.path,
             state_bytes=sum(value.nbytes for value in state.snapshot()),
             weight_bytes=sum(variable.numpy().nbytes for variable in state.trainable_values),
-            checkpoints=keeps.last + keeps.best,
+            checkpoints=keeps.last + keeps.best + 1,  # One from before the best weights.
         )
 
 

@@ -53,6 +53,11 @@ def best_of(
             "value": progress.best,
             "step": early_stopping.best_step,
         }
+    if not history and ended.reason != "nonfinite":
+        raise TrainingError(
+            f"{stopped} There was no evaluation yet, so there is nothing to publish. "
+            "Give the run more time; the same command goes on."
+        )
     if ended.reason == "nonfinite":
         raise TrainingError(
             f"{stopped} No evaluation with a finite result came before it, so there is nothing to "

@@ -10,6 +10,7 @@ returned at once, without importing TensorFlow.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -256,6 +257,8 @@ def _run(job: Job, signals: Signals, *, began: float) -> TrainResult:
         recorded = _recorded_run(workdir)
         if recorded is not None:
             _check_same_run(job, workdir, recorded)
+            if not workdir.result_file.exists():
+                job = _finishing_what_was_begun(job, recorded)
         if workdir.result_file.exists():
             result = read_json(workdir.result_file)
             if not _is_to_go_on(job.options, result):
@@ -268,6 +271,17 @@ def _run(job: Job, signals: Signals, *, began: float) -> TrainResult:
         starts = Starts(workdir, clock=began)
         with _recorded_start(starts, signals):
             return _result(workdir, Session(job, workdir, starts=starts, signals=signals).run())
+
+
+def _finishing_what_was_begun(job: Job, recorded: Mapping[str, Any]) -> Job:
+    """The job; with the epochs by which the run was to go on, if it was interrupted in them."""
+    before = TrainOptions.from_json(recorded["resolved"])
+    if before.more_epochs is None or job.options.more_epochs is not None:
+        return job
+    if _asks_for_more(job.options, before):
+        return job
+    options = dataclasses.replace(job.options, more_epochs=before.more_epochs)
+    return dataclasses.replace(job, options=options)
 
 
 @contextlib.contextmanager
@@ -334,6 +348,15 @@ def _is_same_command(
     )
 
 
+def _asks_for_more(options: TrainOptions, before: TrainOptions) -> bool:
+    """Whether a budget or the patience is larger than it was."""
+    return (
+        options.is_more_patient(before)
+        or (options.max_epochs or 0) > (before.max_epochs or 0)
+        or (options.max_steps or math.inf) > (before.max_steps or math.inf)
+    )
+
+
 def _check_same_run(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> None:
     """Raises ResumeError when what is learned would differ from the recorded run."""
     differences = job.options.differences(TrainOptions.from_json(recorded["resolved"]))
@@ -347,6 +370,8 @@ def _is_to_go_on(options: TrainOptions, result: Mapping[str, Any]) -> bool:
     before = TrainOptions.from_json(result["resolved"])
     if options.more_epochs is not None and options.more_epochs != before.more_epochs:
         return True
+    if before.more_epochs is not None and not _asks_for_more(options, before):
+        return False  # It went on for so long, and is over.
     if result["ended"] == "stopped":
         return options.is_more_patient(before)
     steps_per_epoch = round(result["step"] / result["epoch"])

@@ -35,6 +35,9 @@ from kerastrain.workdir import Workdir, read_json, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 
+# Of a run whose first start did not measure it.
+EXPORT_SECONDS = 10.0
+
 
 class Session:
     """One start of one run, in a work directory whose lock is held."""
@@ -64,9 +67,13 @@ class Session:
             found.staging,
             choice,
             plan=self._plan(found.executor, choice, record),
-            export_seconds=record["export_seconds"],
+            export_seconds=record.get("export_seconds", EXPORT_SECONDS),
+            go_on_from=record["ended_at_step"] if self.options.more_epochs else None,
         )
         fitting = Fitting(self.job, self.workdir, parts, starts=self.starts, signals=self.signals)
+        fitting.restore()
+        # Nothing stands in the way any more: a finished run that goes on is not finished.
+        self.workdir.result_file.unlink(missing_ok=True)
         ended = fitting.run()
         self.starts.beat("exporting", step=ended.step)
         return self._finish(found, fitting, ended)
@@ -95,17 +102,17 @@ class Session:
         return f"from step {newest:,}" + ("" if reason is None else f", which is damaged: {reason}")
 
     def _record(self, found: Inspected) -> dict[str, Any]:
-        """Writes what this run is, at its first start; later ones must be the same run.
-
-        Every check has passed: from here on, a finished run that goes on is not finished.
-        """
+        """Writes what this run is, at its first start; later ones must be the same run."""
         now: dict[str, Any] = {
             **(self.recorded or {}),
             "given": self.job.given.to_json(),
             "resolved": self.options.to_json(),
         }
-        if self.options.more_epochs is not None and "ended_at_step" not in now:
-            now["ended_at_step"] = read_json(self.workdir.result_file)["step"]
+        more = self.options.more_epochs
+        if more is not None and self.workdir.result_file.exists():
+            result = read_json(self.workdir.result_file)
+            if result["resolved"]["more_epochs"] != more:
+                now["ended_at_step"] = result["step"]
         if self.recorded is None or self.job.override:
             self._write_splits(found.data)
             now |= found.identity
@@ -113,7 +120,6 @@ class Session:
             now["export_seconds"] = found.export_seconds
         if now != self.recorded:
             write_json(self.workdir.run_file, now)
-        self.workdir.result_file.unlink(missing_ok=True)
         return now
 
     def _write_splits(self, data: Data) -> None:

@@ -171,8 +171,9 @@ class Workdir:
                 ) from error
             started = time.strftime("%Y-%m-%d %H:%M:%S")
             text = f"pid {os.getpid()} on {socket.gethostname()}, since {started}\n"
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, text.encode(), 0)
+            with contextlib.suppress(OSError):  # On a full disk nobody is told who trains.
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, text.encode(), 0)
             for left in self.path.glob(f"{REHEARSAL}*"):  # by a start that was killed
                 shutil.rmtree(left, ignore_errors=True)
             yield

@@ -12,7 +12,15 @@ import pytest
 import tensorflow as tf
 
 import kerastrain
-from kerastrain.errors import DataError, Interrupted, OptionsError, ResumeError
+from kerastrain.cli.main import main
+from kerastrain.errors import (
+    CheckpointError,
+    DataError,
+    Interrupted,
+    OptionsError,
+    ResumeError,
+    TrainingError,
+)
 from kerastrain.export import verification
 from kerastrain.training.checkpoint_files import CheckpointFiles
 from kerastrain.training.evaluation import Evaluator
@@ -223,6 +231,35 @@ def test_a_larger_patience_goes_on_as_if_it_had_been_so_from_the_beginning(tmp_p
         train(tmp_path / "run", patience=2, **settings)
 
 
+def test_the_first_command_does_not_train_again_after_more_epochs(tmp_path):
+    train(tmp_path / "run", patience=1, max_epochs=50)
+    longer = train(tmp_path / "run", patience=1, max_epochs=50, more_epochs=1)
+    again = train(tmp_path / "run", patience=1, max_epochs=50)
+    assert again.already_finished and again.step == longer.step
+
+
+def test_more_epochs_are_beyond_the_newest_end(tmp_path):
+    train(tmp_path / "run", max_epochs=2)
+    assert train(tmp_path / "run", max_epochs=2, more_epochs=3).step == 5 * EPOCH
+    assert train(tmp_path / "run", max_epochs=2, more_epochs=2).step == 7 * EPOCH
+
+
+def test_a_finished_run_that_cannot_go_on_stays_finished(tmp_path):
+    train(tmp_path / "run", max_epochs=2)
+    for file in (tmp_path / "run" / "checkpoints" / "latest").glob("ckpt-*.index"):
+        file.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="None of the checkpoints"):
+        train(tmp_path / "run", max_epochs=2, more_epochs=3)
+    assert train(tmp_path / "run", max_epochs=2).already_finished
+
+
+def test_a_time_that_is_used_up_before_the_first_evaluation_is_said_to_be(tmp_path):
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", callbacks=[SignalAt("on_train_begin", 1)])
+    with pytest.raises(TrainingError, match="no evaluation yet.*Give the run more time"):
+        train(tmp_path / "run", callbacks=[SignalAt("on_train_begin", 99)], max_seconds=0.001)
+
+
 # Losses that are not finite
 
 
@@ -277,6 +314,37 @@ def test_a_run_interrupted_around_a_rollback_ends_as_one_that_was_not(tmp_path, 
     with pytest.raises(Interrupted):
         train(tmp_path / "run", callbacks=[SignalAt(*moment)], **ROLLBACK)
     assert train(tmp_path / "run", callbacks=quiet, **ROLLBACK).history == whole.history
+
+
+def test_keras_callbacks_go_back_with_a_rollback(tmp_path):
+    def callbacks(moment):
+        plateau = keras.callbacks.ReduceLROnPlateau(factor=0.9, patience=1, min_delta=0.5)
+        return [plateau, SignalAt("on_train_begin", moment)]
+
+    whole = train(tmp_path / "whole", callbacks=callbacks(99), **ROLLBACK)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", callbacks=callbacks(2), **ROLLBACK)
+    assert train(tmp_path / "run", callbacks=callbacks(99), **ROLLBACK).history == whole.history
+    rates = [
+        [json.loads(s)["learning_rate"] for s in (tmp_path / n / "metrics.jsonl").open()]
+        for n in ("whole", "run")
+    ]
+    assert rates[0] == rates[1]
+
+
+def test_what_a_rollback_leaves_behind_is_set_aside_and_can_be_gone_back_to(tmp_path):
+    run = tmp_path / "run"
+
+    settings = {**ROLLBACK, "keep_last": 9}
+    train(run, **settings)
+    files = CheckpointFiles(Workdir(run).latest_checkpoints)
+    assert 16 in files.steps_set_aside() and 16 not in files.steps()
+    assert main(["checkpoints", f"--workdir={run}", "--restore=16"]) == 0
+    # That of the second attempt, which knows of the first rollback only.
+    assert json.loads((run / "rollbacks.json").read_text())["rollbacks"] == [
+        {"bad_step": 17, "to_step": 14}
+    ]
+    assert train(run, **settings).step == 6 * EPOCH
 
 
 def test_a_schedule_is_slowed_down_too(tmp_path):
@@ -344,13 +412,9 @@ def test_the_newest_the_best_and_every_so_often_stay_together(tmp_path):
         model=lambda: model(0.5),
     )  # fmt: skip
     best = result.best["step"]
-    assert set(steps_saved(tmp_path / "run")) == {
-        11 * EPOCH,
-        12 * EPOCH,
-        5 * EPOCH,
-        10 * EPOCH,
-        best,
-    }
+    # The last one before the best could make its weights again.
+    wanted = {11 * EPOCH, 12 * EPOCH, 5 * EPOCH, 10 * EPOCH, best, best - EPOCH}
+    assert set(steps_saved(tmp_path / "run")) == wanted
 
 
 def test_damaged_best_weights_are_made_again_from_an_earlier_checkpoint(tmp_path, caplog):
@@ -363,6 +427,29 @@ def test_damaged_best_weights_are_made_again_from_an_earlier_checkpoint(tmp_path
     newest.write_bytes(newest.read_bytes()[:-1])
     assert train(tmp_path / "run", callbacks=quiet).history == whole.history
     assert "is damaged (../best/ckpt-" in caplog.text
+
+
+def test_best_weights_older_than_the_newest_states_are_made_again_too(tmp_path):
+    rate = {"model": lambda: model(0.5), "max_epochs": 12}
+    quiet = [SignalAt("on_epoch_end", 99)]
+    whole = train(tmp_path / "whole", callbacks=quiet, **rate)
+    assert whole.best["step"] < 8 * EPOCH
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", callbacks=[SignalAt("on_epoch_end", 11)], **rate)
+    best = tmp_path / "run" / "checkpoints" / "best"
+    (best / f"ckpt-{whole.best['step']}.data-00000-of-00001").write_bytes(b"")
+    resumed = train(tmp_path / "run", callbacks=quiet, **rate)
+    assert (resumed.history, resumed.best) == (whole.history, whole.best)
+
+
+def test_two_runs_with_one_early_stopping_do_not_disturb_each_other(tmp_path):
+    own = kerastrain.EarlyStopping(patience=9, directory=tmp_path / "shared")
+    whole = train(tmp_path / "whole", callbacks=[own, SignalAt("on_epoch_end", 99)])
+    with pytest.raises(Interrupted):
+        train(tmp_path / "a", callbacks=[own, SignalAt("on_epoch_end", 3)])
+    train(tmp_path / "b", callbacks=[own, SignalAt("on_epoch_end", 99)], max_epochs=2)
+    resumed = train(tmp_path / "a", callbacks=[own, SignalAt("on_epoch_end", 99)])
+    assert resumed.history == whole.history
 
 
 def test_how_long_saves_held_the_training_up_is_in_tensorboard(tmp_path):

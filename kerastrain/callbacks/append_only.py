@@ -17,11 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 class AppendOnlyFile:
-    """Open until `close`. Saves are written by another thread, so it may be used by two."""
+    """Made with its folder by the first addition, open until `close`.
+
+    Saves are written by another thread, so it may be used by two.
+    """
 
     def __init__(self, path: Path):
         self.path = path
-        self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._descriptor: int | None = None
         self._unwritten = b""
         self._lock = threading.Lock()
 
@@ -40,8 +43,8 @@ class AppendOnlyFile:
             OSError: it cannot be written; it is kept and tried again by the next call.
         """
         with self._lock:
+            self._write_out()
             if self._descriptor is not None:
-                self._write_out()
                 os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -60,7 +63,13 @@ class AppendOnlyFile:
             self._descriptor, self._unwritten = None, b""
 
     def _write_out(self) -> None:
-        assert self._descriptor is not None, f"{self.path} is closed"
         while self._unwritten:
-            written = os.write(self._descriptor, self._unwritten)
+            written = os.write(self._opened(), self._unwritten)
             self._unwritten = self._unwritten[written:]
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            self._descriptor = os.open(self.path, flags, 0o644)
+        return self._descriptor

@@ -41,7 +41,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         monitor, min_delta, patience, verbose, mode, baseline, start_from_epoch: as in Keras.
         restore_best_weights: as in Keras; left out, it is True when there is a `directory`.
         directory: where the best weights and the progress are kept. None: in memory only,
-            as in Keras.
+            as in Keras. `kerastrain.train` keeps them in its own work directory instead.
 
     Other than in Keras: a value that is not finite is never best; the best weights are
     restored after Ctrl-C too; a metric that is not reported is an error.
@@ -163,6 +163,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         folder, variables = self._disk()
 
         def write() -> None:
+            if self.written_step == step:
+                return  # By a first attempt, after which something else found no room.
             for variable, value in zip(variables, weights, strict=True):
                 variable.assign(value)
             folder.save(step)

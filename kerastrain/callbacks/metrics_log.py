@@ -46,7 +46,6 @@ class MetricsLog(StatusCallback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self.close()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = cut_back(self.path, self.status.step)
         self._kept_at_start = {
             (record["kind"], record["step"])

@@ -26,6 +26,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from kerastrain.callbacks.append_only import AppendOnlyFile
 from kerastrain.callbacks.status_callback import StatusCallback, metric_values
+from kerastrain.errors import WorkdirError
 from kerastrain.workdir import sync_folder
 
 TRAIN, VALIDATION = "train", "validation"
@@ -58,7 +59,12 @@ class TensorBoardLog(StatusCallback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self.close()
         step = self.status.step
-        self._kept = {run: cut_back(self.folder / run, step) for run in (TRAIN, VALIDATION)}
+        try:
+            self._kept = {run: cut_back(self.folder / run, step) for run in (TRAIN, VALIDATION)}
+        except (OSError, tf.errors.OpError) as error:
+            raise WorkdirError(
+                f"The event files in {self.folder} cannot be cut back to step {step}: {error}"
+            ) from error
         if self.description is not None and (DESCRIPTION_TAG, 0) not in self._kept[TRAIN]:
             self._append(TRAIN, text_pb(DESCRIPTION_TAG, self.description), step=0)
 
@@ -130,10 +136,8 @@ class TensorBoardLog(StatusCallback):
     def _file(self, run: str) -> AppendOnlyFile:
         """The run's file, made at its first point: no run without points appears."""
         if run not in self._files:
-            folder = self.folder / run
-            folder.mkdir(parents=True, exist_ok=True)
             name = f"events.out.tfevents.{int(time.time()):010}.{socket.gethostname()}"
-            self._files[run] = AppendOnlyFile(folder / f"{name}.{os.getpid()}.v2")
+            self._files[run] = AppendOnlyFile(self.folder / run / f"{name}.{os.getpid()}.v2")
             first = Event(wall_time=time.time(), file_version="brain.Event:2")
             self._files[run].append(_framed(first))
         return self._files[run]

@@ -27,6 +27,7 @@ from kerastrain.cli.checkpoint_list import (
 from kerastrain.errors import CheckpointError, UsageError, WorkdirError
 from kerastrain.objective import Objective
 from kerastrain.training.checkpoint_files import CheckpointFiles
+from kerastrain.training.rollback import forget_rollbacks
 from kerastrain.workdir import Workdir, read_json
 
 SUMMARY = "List, verify, pin, delete or go back to a run's checkpoints."
@@ -193,6 +194,8 @@ def restore(workdir: Workdir, files: CheckpointFiles, step: int) -> str:
     """
     with workdir.lock():
         aside = files.go_back_to(step)
+        record = files.record(step)
+        forget_rollbacks(workdir, known=0 if record is None else record.rollbacks)
         # Only now: a finished run is finished until it can go on from somewhere else.
         workdir.result_file.unlink(missing_ok=True)
     lines = [f"The run in {workdir} stands at step {step}."]

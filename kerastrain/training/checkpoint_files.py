@@ -23,13 +23,13 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kerastrain.errors import CheckpointError
-from kerastrain.workdir import read_json, write_json
+from kerastrain.workdir import read_json, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Record:
         bytes: size of its files.
         written: when it was committed, seconds since 1970.
         pinned: it is kept until it is unpinned.
+        best_step: of the best weights that the state refers to; None: there are none yet.
     """
 
     step: int
@@ -59,6 +60,7 @@ class Record:
     bytes: int = 0
     written: float = 0.0
     pinned: bool = False
+    best_step: int | None = None
 
 
 class CheckpointFiles:
@@ -115,6 +117,7 @@ class CheckpointFiles:
             bytes=size,
             written=written,
             pinned=self._pin_file(step).exists(),
+            best_step=max(_steps_of(facts.get("needs", {})), default=None),
         )
 
     def checksums(self, step: int) -> dict[str, str]:
@@ -149,8 +152,17 @@ class CheckpointFiles:
 
     def steps_needed(self) -> set[int]:
         """Steps of the checkpoints in other folders that those here refer to."""
-        names = (re.search(rf"{PREFIX}-(\d+)\.index$", name) for name in self.needed_elsewhere())
-        return {int(match[1]) for match in names if match}
+        return _steps_of(self.needed_elsewhere())
+
+    @property
+    def had_commits(self) -> bool:
+        """Whether a checkpoint was ever committed here."""
+        return self._begun_file.exists()
+
+    def note_first_commit(self) -> None:
+        """From now on, a folder without checkpoints is not a new one."""
+        if not self._begun_file.exists():
+            write_bytes(self._begun_file, b"There was a checkpoint.\n")
 
     def commit(
         self, step: int, facts: Mapping[str, Any], *, needs: Mapping[str, str] | None = None
@@ -257,8 +269,14 @@ class CheckpointFiles:
             self._put_aside(other)
         return newer
 
+    def put_aside(self, steps: Iterable[int]) -> None:
+        """Sets checkpoints aside that lie in a future that was given up."""
+        for step in sorted(steps, reverse=True):
+            self._put_aside(step)
+
     def steps_set_aside(self) -> list[int]:
-        return sorted(int(path.name.partition("-")[2]) for path in self.set_aside.glob("ckpt-*"))
+        names = (re.fullmatch(rf"{PREFIX}-(\d+)", p.name) for p in self.set_aside.glob("*"))
+        return sorted(int(match[1]) for match in names if match)
 
     def remove_leftovers(self) -> None:
         """Removes files of saves that were killed before their commit."""
@@ -283,6 +301,10 @@ class CheckpointFiles:
     def record_file(self, step: int) -> Path:
         return self.folder / f"{PREFIX}-{step}.json"
 
+    @property
+    def _begun_file(self) -> Path:
+        return self.folder / "begun"
+
     def _pin_file(self, step: int) -> Path:
         return self.folder / f"{PREFIX}-{step}.pinned"
 
@@ -296,15 +318,19 @@ class CheckpointFiles:
         place = self.set_aside / f"{PREFIX}-{step}"
         # One without its record is this one, whose move was broken off: the move goes on.
         if (place / self.record_file(step).name).exists():
-            shutil.rmtree(place)
+            # Of an earlier going back; nothing that was set aside is lost.
+            earlier = len(list(self.set_aside.glob(f"{place.name}-earlier-*")))
+            place.rename(self.set_aside / f"{place.name}-earlier-{earlier + 1}")
         place.mkdir(parents=True, exist_ok=True)
         self._move(step, place)
 
     def _fetch(self, place: Path) -> None:
-        # The record goes last, as at a save.
+        # The record goes last, as at a save; until it is there, all lies where it lay.
         for file in sorted(place.iterdir(), key=lambda file: file.suffix == ".json"):
-            shutil.move(str(file), str(self.folder / file.name))
-        place.rmdir()
+            copy = self.folder / f".{file.name}.partial"
+            shutil.copy2(file, copy)
+            os.replace(copy, self.folder / file.name)
+        shutil.rmtree(place)
 
     @contextlib.contextmanager
     def _no_pinning(self) -> Iterator[None]:
@@ -349,6 +375,11 @@ def _readable(path: Path) -> Mapping[str, Any]:
     except Exception:
         logger.debug("%s cannot be read", path, exc_info=True)
         return {}
+
+
+def _steps_of(names: Iterable[str]) -> set[int]:
+    matches = (re.search(rf"{PREFIX}-(\d+)\.index$", name) for name in names)
+    return {int(match[1]) for match in matches if match}
 
 
 def _number(value: Any) -> float | None:

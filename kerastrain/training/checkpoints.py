@@ -96,6 +96,7 @@ class CheckpointFolder:
             sync_folder(self.folder)
             content = {**(facts or {}), "variables": self._describe()}
             self.files.commit(step, content, needs=needs())
+            self.files.note_first_commit()
         except (OSError, WorkdirError, tf.errors.OpError) as error:
             message = f"The checkpoint of step {step} could not be written to {self.folder}: "
             if is_disk_full(error):
@@ -105,10 +106,15 @@ class CheckpointFolder:
         self.files.discard_all_but(lambda records: self._keep(records, newest=step))
 
     def make_room(self, step: int, facts: Mapping[str, Any]) -> list[int]:
-        """Removes what would go after the checkpoint of `step` is there; returns the steps."""
-        coming = Record(step, **{n: facts[n] for n in ("epoch", "seconds", "objective")})
+        """Removes what would go once the checkpoint of `step` is there; returns the steps.
+
+        The newest that is there stays in any case, and so does what would only go because
+        the coming one is better: it may never come.
+        """
+        coming = Record(step, epoch=facts["epoch"], seconds=facts["seconds"])
+        there = self.steps()[-1:]
         return self.files.discard_all_but(
-            lambda records: self._keep([*records, coming], newest=step)
+            lambda records: self._keep([*records, coming], newest=step).union(there)
         )
 
     def restore_newest(self) -> int | None:
@@ -120,9 +126,14 @@ class CheckpointFolder:
             CheckpointError: there were checkpoints and none is intact, or the newest
                 intact one belongs to another model (the differences are listed).
         """
-        files = self.files
+        files, steps = self.files, self.files.steps()
+        if not steps and files.had_commits and not files.quarantined():
+            raise CheckpointError(
+                f"There were checkpoints in {self.folder}, and their records (ckpt-*.json) are "
+                "gone. Nothing was changed and nothing was trained. Put the records back, or use "
+                "a new --workdir to start from the beginning."
+            )
         files.remove_leftovers()
-        steps = files.steps()
         for step in reversed(steps):
             reason = files.damage(step)
             if reason is None:

@@ -76,6 +76,11 @@ class Evaluator:
                 self._jit_works = False
         return self._evaluated(jit=False, is_broken_off=is_broken_off)
 
+    @property
+    def examples(self) -> int:
+        """How many there are."""
+        return self._count
+
     def try_one_batch(self) -> dict[str, float]:
         """The metrics over the first few examples only; they are reset afterwards."""
         self._state.model.reset_metrics()

@@ -27,7 +27,11 @@ from kerastrain.training.cadence import Cadence
 from kerastrain.training.evaluation import Evaluator, as_floats
 from kerastrain.training.executor import Executor
 from kerastrain.training.plan import Plan
-from kerastrain.training.progress import callback_progress, restore_progress
+from kerastrain.training.progress import (
+    callback_progress,
+    pristine_progress,
+    restore_progress,
+)
 from kerastrain.training.saving import Saver, Write
 from kerastrain.training.signals import Signals
 from kerastrain.training.starts import Starts
@@ -72,7 +76,7 @@ class Loop:
         deadline: float = math.inf,
         is_worth_saving: Callable[[float], bool] = lambda value: False,
         saves_evaluations: bool = False,
-        more_epochs: int | None = None,
+        go_on_from: int | None = None,
     ):
         """
         Args:
@@ -81,7 +85,8 @@ class Loop:
             is_worth_saving: whether a state with this value of the objective is saved
                 although no save is due, if that costs little.
             saves_evaluations: every state with a finite objective is saved, whatever it costs.
-            more_epochs: go on although the run has ended before; None: an end is an end.
+            go_on_from: the step where the run had ended, to go on beyond it all the same;
+                None: an end is an end.
         """
         self.state = state
         self.executor = executor
@@ -112,11 +117,13 @@ class Loop:
         self._out_of_time = False
         self._is_worth_saving = is_worth_saving
         self._saves_evaluations = saves_evaluations
-        self._more_epochs = more_epochs
+        self._go_on_from = go_on_from
         self._step_seconds = step_seconds
         self._every_batch = any(_listens_to_batches(callback) for callback in callbacks)
         self._meter = _Meter(executor.batches.examples / plan.steps_per_epoch)
-        self._evaluation_seconds = 0.0
+        # Until one was measured: an example takes no longer than in training.
+        rounds = 0 if evaluator is None else evaluator.examples / executor.batches.batch_size
+        self._evaluation_seconds = math.ceil(rounds) * (step_seconds or 0.0)
         self._saved: tuple[int, int] | None = None
 
     def run(self, signals: Signals) -> Ended:
@@ -138,8 +145,14 @@ class Loop:
         self.callbacks.on_train_end()
 
     def save(self) -> None:
-        """Takes a snapshot of everything and has it written, unless it is what was saved last."""
-        if self._saved == self._position():
+        """Takes a snapshot of everything and has it written, unless it is what was saved last.
+
+        Nor if only an evaluation is new: to replace a checkpoint is to be without it for a
+        moment, and the next start makes the same evaluation again.
+        """
+        saved_step = None if self._saved is None else self._saved[0]
+        is_replaced = saved_step == self.state.step
+        if self._saved == self._position() or (is_replaced and not self._saves_evaluations):
             return
         self._starts.beat("saving", step=self.state.step)
         began = time.perf_counter()
@@ -183,7 +196,7 @@ class Loop:
         state = self.state
         self.status.seconds = state.host.get("seconds", 0.0)
         self._update_status()
-        before = callback_progress(self.callbacks.callbacks)
+        before = pristine_progress(self.callbacks.callbacks)
         self.callbacks.on_train_begin()
         state.model.stop_training = state.host.get("stop_training", False)
         # Keras's callbacks forget everything at the beginning; here they go on where they were.
@@ -193,12 +206,12 @@ class Loop:
         if "callbacks" not in state.host:
             self.save()  # The first start: from here on there is always a state to go back to.
         self._saved = self._position()
-        if self._more_epochs is not None and state.host.get("more_epochs") != self._more_epochs:
-            self._go_on_beyond_the_end(self._more_epochs)
+        if self._go_on_from is not None and state.host.get("went_on_from") != self._go_on_from:
+            self._go_on_beyond_the_end(self._go_on_from)
 
-    def _go_on_beyond_the_end(self, more_epochs: int) -> None:
+    def _go_on_beyond_the_end(self, step: int) -> None:
         """Once: checkpoints from here on say that it has been done."""
-        self.state.host["more_epochs"] = more_epochs
+        self.state.host["went_on_from"] = step
         self.state.model.stop_training = False
         for callback in self.callbacks.callbacks:
             if hasattr(callback, "go_on"):
@@ -206,6 +219,7 @@ class Loop:
 
     def _settle(self, signals: Signals) -> Ended | None:
         """Between two chunks: what is owed to this step, the decision to end, and saving, last."""
+        self._saver.raise_error()
         self._out_of_time = self._out_of_time or self._time_is_up()
         if self._owes_evaluation():
             self._end_round(signals)
@@ -231,7 +245,8 @@ class Loop:
     def _time_is_up(self) -> bool:
         """Whether what must still come after another chunk could end after the deadline."""
         # An evaluation, and the export's own of the test split, which may be twice as slow.
-        needed = CHUNK_SECONDS + 3 * self._evaluation_seconds
+        needed = max(CHUNK_SECONDS, self._step_seconds or 0.0) + 3 * self._evaluation_seconds
+        needed += self._saver.writing_seconds or 0.0
         return time.monotonic() + needed >= self._deadline
 
     def _run_chunk(self) -> int | None:
@@ -333,8 +348,6 @@ class Loop:
         objective, now = self._facts()["objective"], time.monotonic()
         if self._saves_evaluations and objective is not None:
             return True
-        if self._saved is not None and self._saved[0] == self.state.step:
-            return False  # Only an evaluation is new; replacing a checkpoint risks it for little.
         if self.plan.is_checkpoint(self.state.step) or self._cadence.is_due(now):
             return True
         if objective is None:

@@ -12,11 +12,29 @@ argument of its constructor: they are settings, and Keras changes the sign of so
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+
+# Of callbacks that have been in a run already, how they were before it: one object may be in a
+# run that is started again by the same program, or rolls back.
+_pristine: weakref.WeakKeyDictionary[keras.callbacks.Callback, dict[str, Any]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def pristine_progress(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Any]:
+    """`callback_progress` of the callbacks as they were before their first run."""
+    for callback in callbacks:
+        if callback not in _pristine:
+            _pristine[callback] = _state(callback)
+    return {
+        _name(position, callback): _pristine[callback]
+        for position, callback in enumerate(callbacks)
+    }
 
 
 def callback_progress(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Any]:
@@ -36,7 +54,7 @@ def restore_progress(
     """Gives every callback back what `callback_progress` kept of it.
 
     Args:
-        before: `callback_progress` just before `on_train_begin`. An attribute that
+        before: `pristine_progress`, taken before `on_train_begin`. An attribute that
             `on_train_begin` has changed says something of this start (CSVLogger's, whether
             its file is there already) and stays.
     """

@@ -17,7 +17,7 @@ from kerastrain.training.checkpoint_files import Record
 
 @dataclass(frozen=True)
 class Retention:
-    """What is kept; pinned checkpoints always are.
+    """What is kept; pinned checkpoints always are, and one from before the best weights.
 
     Attributes:
         last: that many of the newest, at least 1.
@@ -59,6 +59,7 @@ class Retention:
         kept = {newest, *others[max(0, len(others) - (self.last - 1)) :]}
         kept |= {record.step for record in ordered if record.pinned}
         kept |= self._best(ordered) | self._every(ordered)
+        kept |= self._before_best(ordered, newest)
         if self.last_evaluated:
             evaluated = [record.step for record in ordered if record.objective is not None]
             kept |= set(evaluated[-1:] or [record.step for record in ordered[:1]])
@@ -73,6 +74,12 @@ class Retention:
         known = [record for record in records if record.objective is not None]
         better = [r for r in known if not self.objective.is_better(value, than=r.objective)]
         return len(better) < self.best
+
+    def _before_best(self, ordered: Sequence[Record], newest: int) -> set[int]:
+        """The last from before the best weights: if these are damaged, it makes them again."""
+        best = next((record.best_step for record in ordered if record.step == newest), None)
+        before = [record.step for record in ordered if best is not None and record.step < best]
+        return set(before[-1:])
 
     def _best(self, ordered: Sequence[Record]) -> set[int]:
         if self.objective is None or self.best == 0:

@@ -2,7 +2,6 @@
 
     rollbacks = read_rollbacks(workdir)
     gone = abandoned(records, rollbacks)      # checkpoints of a future that was given up
-    slow_down(optimizer, halvings=len(rollbacks))
 
 The way back leads to the state of the last evaluation, which depends on nothing but
 the run itself, and not to the last save, which depends on the clock: so an interrupted
@@ -13,9 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import keras
 
 from kerastrain.training.checkpoint_files import Record
 from kerastrain.workdir import Workdir, read_json, write_json
@@ -52,11 +48,20 @@ def write_rollbacks(workdir: Workdir, rollbacks: Sequence[Rollback]) -> None:
     write_json(workdir.rollbacks_file, {"rollbacks": [asdict(each) for each in rollbacks]})
 
 
+def forget_rollbacks(workdir: Workdir, *, known: int) -> None:
+    """Keeps only the first ones: a checkpoint was gone back to that knows of no others."""
+    rollbacks = read_rollbacks(workdir)
+    if len(rollbacks) > known:
+        write_rollbacks(workdir, rollbacks[:known])
+
+
 def target_of(records: Sequence[Record]) -> int | None:
-    """The step to go back to: the last evaluation's, else the beginning; None without either."""
+    """The step to go back to: the last evaluation's, else the oldest; None without any.
+
+    Retention keeps one of an evaluation, or the beginning, unless the user went back to before.
+    """
     evaluated = [record.step for record in records if record.objective is not None]
-    beginning = [record.step for record in records if record.step == 0]
-    return max(evaluated or beginning, default=None)
+    return max(evaluated, default=min((record.step for record in records), default=None))
 
 
 def abandoned(records: Sequence[Record], rollbacks: Sequence[Rollback]) -> set[int]:
@@ -66,38 +71,3 @@ def abandoned(records: Sequence[Record], rollbacks: Sequence[Rollback]) -> set[i
         for record in records
         if any(record.step > rollback.to_step for rollback in rollbacks[record.rollbacks :])
     }
-
-
-def slow_down(optimizer: keras.Optimizer, *, known: int, halvings: int) -> bool:
-    """Halves the learning rate.
-
-    Args:
-        known: halvings that the optimizer's restored variables hold already.
-        halvings: all of the run's.
-
-    Returns:
-        Whether compiled steps must be compiled anew: a schedule is part of the program.
-    """
-    rate: Any = optimizer._learning_rate
-    if isinstance(rate, _Slower):
-        rate = rate.schedule
-    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        optimizer._learning_rate = _Slower(rate, 0.5**halvings)
-        return True
-    optimizer.learning_rate.assign(optimizer.learning_rate * 0.5 ** (halvings - known))
-    return False
-
-
-class _Slower(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule, times a factor."""
-
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, factor: float):
-        super().__init__()
-        self.schedule, self.factor = schedule, factor
-
-    def __call__(self, step: Any) -> Any:
-        return self.schedule(step) * self.factor
-
-    def get_config(self) -> dict[str, Any]:
-        schedule = keras.optimizers.schedules.serialize(self.schedule)
-        return {"schedule": schedule, "factor": self.factor}

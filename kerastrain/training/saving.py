@@ -80,9 +80,15 @@ class Saver:
         self._job = self._thread.submit(self._write, [*writes, write_state], step, dict(facts))
 
     def write_only(self, prepare: Callable[[], Sequence[Write]]) -> None:
-        """Puts what the state refers to on the disk, but not the state; waits for it."""
+        """Puts what the state refers to on the disk, but not the state; waits for it.
+
+        When there is no room it warns: the best weights are in memory too.
+        """
         self.wait()
-        _run(prepare())
+        try:
+            _run(prepare())
+        except DiskFullError as error:
+            logger.warning("%s", error)
 
     def wait(self) -> None:
         """Returns when the last snapshot is on the disk, or there was no room for it.
@@ -93,6 +99,15 @@ class Saver:
         job, self._job = self._job, None
         if job is not None:
             job.result()
+
+    def raise_error(self) -> None:
+        """Raises the error of a write that has ended, and does not wait for one that has not.
+
+        Raises:
+            CheckpointError: as `wait`.
+        """
+        if self._job is not None and self._job.done():
+            self.wait()
 
     def finish(self) -> None:
         """Like `wait`, and the last state must be on the disk.

@@ -13,14 +13,11 @@ looks at `received` between chunks of steps, saves, and returns.
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
-
-logger = logging.getLogger(__name__)
 
 HEARD = (signal.SIGINT, signal.SIGTERM)
 
@@ -82,6 +79,5 @@ class Signals:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
             if not self._deferred:
                 raise SignalReceived
-            logger.info("%s: leaving at the next safe place.", self.received.name)
         elif number == signal.SIGINT:
             raise KeyboardInterrupt

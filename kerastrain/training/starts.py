@@ -114,8 +114,14 @@ class Starts:
         self._phase = phase
         self._step = self._step if step is None else step
         if self._map is not None:
-            text = f"{self._began} {self.seconds:.3f} s step {self._step} {phase}"
-            self._map[:] = text.encode()[:BEAT_BYTES].ljust(BEAT_BYTES)
+            self._write(self._text())
+
+    def _text(self) -> str:
+        return f"{self._began} {self.seconds:.3f} s step {self._step} {self._phase}"
+
+    def _write(self, text: str) -> None:
+        assert self._map is not None
+        self._map[:] = text.encode()[:BEAT_BYTES].ljust(BEAT_BYTES)
 
     @property
     def where(self) -> str:
@@ -127,6 +133,8 @@ class Starts:
         """Notes how this start ended; not if it failed before there was a run."""
         if self._map is None:
             return
+        # First where it needs no room, in case the disk is full.
+        self._write(f"{self._text()}; ended: {how}")
         self._map.close()
         self._map = None
         if how == "error" and not self._workdir.run_file.exists():
@@ -160,17 +168,18 @@ def read_starts(workdir: Workdir) -> list[Start]:
 
 
 def read_heartbeat(workdir: Workdir) -> Start | None:
-    """The last sign of life, as that of a start that was killed; None when there is none.
+    """The last sign of life; None when there is none. A start that did not say that it ended
+    was killed.
 
     One that is damaged says nothing; it decides nothing that is learned.
     """
     if not workdir.heartbeat_file.exists():
         return None
     text = workdir.heartbeat_file.read_bytes().decode(errors="replace").strip()
-    match = re.fullmatch(r"(\S+Z) (\d+\.\d+) s step (\d+) (\S.*)", text)
+    match = re.fullmatch(r"(\S+Z) (\d+\.\d+) s step (\d+) (\S[^;]*)(?:; ended: (.+))?", text)
     if match is None:
         return None
-    return Start(match[1], float(match[2]), int(match[3]), match[4], KILLED)
+    return Start(match[1], float(match[2]), int(match[3]), match[4], match[5] or KILLED)
 
 
 def write_starts(workdir: Workdir, starts: list[Start]) -> None:

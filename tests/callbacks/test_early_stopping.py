@@ -206,3 +206,14 @@ def test_the_handler_of_ctrl_c_is_put_back():
     before = signal.getsignal(signal.SIGINT)
     fit(kerastrain.EarlyStopping(restore_best_weights=True), [1.0])
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_best_weights_written_by_a_first_attempt_are_not_written_again(tmp_path):
+    callback = kerastrain.EarlyStopping(patience=9, directory=tmp_path)
+    fit(callback, [2.0])
+    callback.written_step = None
+    write = callback.prepare_save()
+    write()
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("ckpt-*")}
+    write()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("ckpt-*")} == written

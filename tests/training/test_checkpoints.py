@@ -92,6 +92,16 @@ def test_when_none_is_intact_nothing_is_trained_from_zero(tmp_path):
         Saved(tmp_path).checkpoints.restore_newest()
 
 
+def test_checkpoints_without_their_records_are_no_new_beginning(tmp_path):
+    Saved(tmp_path).save(1).save(2)
+    for file in tmp_path.glob("ckpt-*.json"):
+        file.unlink()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(CheckpointError, match="their records .* are gone. Nothing was changed"):
+        Saved(tmp_path).checkpoints.restore_newest()
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b'model_checkpoint_path: "gone"'])
 def test_tensorflows_own_state_file_is_not_trusted(tmp_path, content):
     Saved(tmp_path).save(1)

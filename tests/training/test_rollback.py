@@ -6,11 +6,12 @@ import pytest
 
 from kerastrain.errors import WorkdirError
 from kerastrain.training.checkpoint_files import Record
+from kerastrain.training.learning_rate import slow_down
 from kerastrain.training.rollback import (
     Rollback,
     abandoned,
+    forget_rollbacks,
     read_rollbacks,
-    slow_down,
     target_of,
     write_rollbacks,
 )
@@ -23,7 +24,7 @@ from kerastrain.workdir import Workdir
         ([Record(0), Record(5), Record(10, objective=0.5), Record(13)], 10),
         ([Record(10, objective=0.5), Record(20, objective=9.0)], 20),  # the last, not the best
         ([Record(0), Record(5)], 0),
-        ([Record(5)], None),  # of the clock's making
+        ([Record(5), Record(7)], 5),  # The user went back to it.
         ([], None),
     ],
 )
@@ -53,6 +54,21 @@ def test_rollbacks_are_recorded(tmp_path):
     workdir.rollbacks_file.write_text("{")
     with pytest.raises(WorkdirError, match="cannot be read"):
         read_rollbacks(workdir)
+
+
+def test_rollbacks_that_a_checkpoint_does_not_know_are_forgotten(tmp_path):
+    workdir = Workdir(tmp_path)
+    forget_rollbacks(workdir, known=0)
+    write_rollbacks(workdir, [Rollback(7, 5), Rollback(9, 5)])
+    forget_rollbacks(workdir, known=1)
+    assert read_rollbacks(workdir) == [Rollback(7, 5)]
+
+
+def test_a_learning_rate_that_a_function_gives_is_halved_too():
+    optimizer = keras.optimizers.SGD(lambda: 0.8)
+    for halvings in (1, 2):
+        assert slow_down(optimizer, known=0, halvings=halvings) is True
+    assert float(optimizer.learning_rate) == pytest.approx(0.2)
 
 
 def test_a_learning_rate_is_halved_once_for_every_rollback_it_does_not_know():

@@ -133,6 +133,24 @@ def test_room_is_made_by_removing_what_retention_would_drop(tmp_path, caplog):
     assert "to make room, checkpoint 1 was removed" in caplog.text
 
 
+def test_the_only_checkpoint_is_not_removed_to_make_room_for_one_that_may_never_come(tmp_path):
+    saver, checkpoints, _ = saver_in(tmp_path, keep=1)
+    save(saver, 1)
+    for step in (2, 3):
+        save(saver, step, full_disk)
+        saver.wait()
+        assert checkpoints.steps() == [1]
+
+
+def test_an_error_of_the_thread_is_raised_as_soon_as_it_is_asked_for(tmp_path):
+    saver, _, _ = saver_in(tmp_path)
+    saver.raise_error()
+    save(saver, 1, lambda: (tmp_path / "gone" / "file").write_text("x"))
+    with pytest.raises(CheckpointError, match="No such file"):
+        while True:
+            saver.raise_error()
+
+
 @settings(max_examples=15)
 @given(share=st.floats(0, 1), file=st.sampled_from(["data-00000-of-00001", "index"]))
 def test_a_disk_that_is_full_at_any_byte_leaves_the_earlier_checkpoint_and_no_ruins(
