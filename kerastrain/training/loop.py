@@ -147,12 +147,13 @@ class Loop:
     def save(self) -> None:
         """Takes a snapshot of everything and has it written, unless it is what was saved last.
 
-        Nor if only an evaluation is new: to replace a checkpoint is to be without it for a
-        moment, and the next start makes the same evaluation again.
+        Nor if only an evaluation is new and there is no earlier checkpoint: to replace one is to
+        be without it for a moment, and the next start makes the same evaluation again.
         """
-        saved_step = None if self._saved is None else self._saved[0]
-        is_replaced = saved_step == self.state.step
-        if self._saved == self._position() or (is_replaced and not self._saves_evaluations):
+        step = self.state.step
+        if self._saved == self._position():
+            return
+        if self._is_saved_unevaluated() and not self._saver.has_earlier(step):
             return
         self._starts.beat("saving", step=self.state.step)
         began = time.perf_counter()
@@ -183,6 +184,10 @@ class Loop:
     def _position(self) -> tuple[int, int]:
         """Differs before and after an evaluation at the same step."""
         return self.state.step, len(self.state.host.get("history", []))
+
+    def _is_saved_unevaluated(self) -> bool:
+        """Whether only an evaluation is new, of a state that a signal had saved without it."""
+        return self._saved is not None and self._saved[0] == self.state.step
 
     def _prepare_callbacks(self) -> list[Write]:
         """Snapshots of what a checkpoint refers to: best weights, logs up to this step."""
@@ -348,6 +353,8 @@ class Loop:
         objective, now = self._facts()["objective"], time.monotonic()
         if self._saves_evaluations and objective is not None:
             return True
+        if self._is_saved_unevaluated():
+            return False
         if self.plan.is_checkpoint(self.state.step) or self._cadence.is_due(now):
             return True
         if objective is None:

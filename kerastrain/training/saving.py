@@ -79,6 +79,10 @@ class Saver:
 
         self._job = self._thread.submit(self._write, [*writes, write_state], step, dict(facts))
 
+    def has_earlier(self, step: int) -> bool:
+        """Whether there is a checkpoint from before `step`."""
+        return any(other < step for other in self._checkpoints.steps())
+
     def write_only(self, prepare: Callable[[], Sequence[Write]]) -> None:
         """Puts what the state refers to on the disk, but not the state; waits for it.
 

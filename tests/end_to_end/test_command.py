@@ -86,6 +86,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(run_kerastrain, tmp_pa
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
+@pytest.mark.slow  # `test_endings.py` damages files in the fast suite.
 def test_a_damaged_checkpoint_is_told_and_the_run_ends_the_same(tmp_path, undisturbed):
     flags = (*killing.MLP, "--max_epochs=40")
     workdir = tmp_path / "run"
