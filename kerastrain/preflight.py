@@ -59,11 +59,6 @@ class Preflight:
         found = look()
         self.findings.append(Finding(what, found, time.perf_counter() - began))
 
-    @property
-    def seconds(self) -> float:
-        """Of all checks together."""
-        return sum(finding.seconds for finding in self.findings)
-
     def report(self) -> list[str]:
         """A line for each check."""
         width = max((len(finding.what) for finding in self.findings), default=0)
@@ -178,7 +173,9 @@ def check_round_trip(staging: Staging, state: TrainState, folder: Path) -> str:
     if changed or state.step != step or state.host != host:
         state.assign(before)
         raise CheckpointError(
-            f"A checkpoint does not bring back {', '.join(changed) or 'the host values'}."
+            f"A checkpoint does not bring back {', '.join(changed) or 'the host values'}; expected "
+            "every variable as it was. Nothing was trained, since the run could not go on after an "
+            "interruption. Leave such variables out of the model."
         )
     return f"{len(before)} variables came back, {size_text(size)}"
 

@@ -1,9 +1,9 @@
 """One run put together: data, model, state, loop, export. `kerastrain.run` is the way in.
 
-    result = Session(job, workdir).run()
+    result = Session(job, workdir, starts=starts, signals=signals).run()
 
-Everything that can fail early does so before the first step, and before
-anything in the work directory is changed.
+Everything that can fail early does so before the first step, and before the record of
+the run in the work directory is changed.
 """
 
 from __future__ import annotations

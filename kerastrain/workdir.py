@@ -233,7 +233,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):  # The first error is the one to tell.
             partial.unlink(missing_ok=True)
         raise WorkdirError(f"{path} cannot be written: {error.strerror}.") from error
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -258,8 +258,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def sync_folder(path: Path) -> None:
-    """Flushes a folder's entries (new names, renames) to the disk."""
+def sync(path: Path) -> None:
+    """Flushes to the disk: a file's content, or a folder's entries (new names, renames)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

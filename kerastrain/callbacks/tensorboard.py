@@ -27,7 +27,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from kerastrain.callbacks.append_only import AppendOnlyFile
 from kerastrain.callbacks.status_callback import StatusCallback, metric_values
 from kerastrain.errors import WorkdirError
-from kerastrain.workdir import sync_folder
+from kerastrain.workdir import sync
 
 TRAIN, VALIDATION = "train", "validation"
 DESCRIPTION_TAG = "run"
@@ -177,12 +177,12 @@ def cut_back(folder: Path, step: int) -> set[Point]:
                     writer.write(record)
                     kept |= points
                     is_first = False
-    _sync(partial)
+    sync(partial)
     os.replace(partial, folder / EARLIER)
     for path in paths:
         if path.name != EARLIER:
             path.unlink()
-    sync_folder(folder)
+    sync(folder)
     return kept
 
 
@@ -205,11 +205,3 @@ def _points(record: bytes) -> set[Point]:
     """(tag, step) of a record; none in one that only names the version of the format."""
     event = tf.compat.v1.Event.FromString(record)
     return {(value.tag, event.step) for value in event.summary.value}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

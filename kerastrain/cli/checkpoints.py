@@ -3,7 +3,7 @@
     kerastrain checkpoints --workdir=runs/mnist                 # a table; also with --json
     kerastrain checkpoints --workdir=runs/mnist --verify        # reads every tensor, too
     kerastrain checkpoints --workdir=runs/mnist --pin=5000      # also while the run trains
-    kerastrain checkpoints --workdir=runs/mnist --restore=5000  # goes back, loses nothing
+    kerastrain checkpoints --workdir=runs/mnist --restore=5000  # sets newer ones aside
 
 Only --verify needs TensorFlow.
 """

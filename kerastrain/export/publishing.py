@@ -47,7 +47,7 @@ from kerastrain.export import manifest, verification
 from kerastrain.export.rows import Rows, raw_rows
 from kerastrain.export.scoring import evaluate_export
 from kerastrain.export.serving import ServedModel
-from kerastrain.workdir import sync_folder, write_json
+from kerastrain.workdir import sync, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -308,12 +308,8 @@ def remove_leftovers(base: Path) -> None:
 def _sync_tree(folder: Path) -> None:
     """Flushes every file and folder to the disk, so that the rename never shows half a version."""
     for path in folder.rglob("*"):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-    sync_folder(folder)
+        sync(path)
+    sync(folder)
 
 
 def _move_into_place(folder: Path, base: Path) -> int:
@@ -327,5 +323,5 @@ def _move_into_place(folder: Path, base: Path) -> int:
             if not (base / str(version)).exists():
                 raise
             continue
-        sync_folder(base)
+        sync(base)
         return version

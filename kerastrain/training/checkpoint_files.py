@@ -228,7 +228,9 @@ class CheckpointFiles:
         with self._no_pinning():
             self.require(step)
             if not self._pin_file(step).exists():
-                raise CheckpointError(f"The checkpoint of step {step} is not pinned.")
+                raise CheckpointError(
+                    f"The checkpoint of step {step} is not pinned; nothing was changed."
+                )
             self._pin_file(step).unlink()
 
     def put_in_quarantine(self, step: int, reason: str) -> None:

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from kerastrain.errors import CheckpointError, DiskFullError, WorkdirError
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles, Record
-from kerastrain.workdir import read_json, sync_folder
+from kerastrain.workdir import read_json, sync
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ class CheckpointFolder:
 
         Raises:
             DiskFullError: there is no room; what was half written is gone again.
-            CheckpointError: the folder cannot be written to. In either case the checkpoints
-                committed before are untouched.
+            CheckpointError: the folder cannot be written to. In either case the checkpoints of
+                other steps are untouched; one of this step is gone.
         """
         self.files.discard_files(step)
         try:
@@ -92,8 +92,8 @@ class CheckpointFolder:
             self._checkpoint.save_counter.assign(step - 1)
             self._new_manager().save(checkpoint_number=step, check_interval=False)
             for file in self.files.data_files(step):
-                sync_file(file)
-            sync_folder(self.folder)
+                sync(file)
+            sync(self.folder)
             content = {**(facts or {}), "variables": self._describe()}
             self.files.commit(step, content, needs=needs())
             self.files.note_first_commit()
@@ -215,15 +215,6 @@ def is_disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def sync_file(file: Path) -> None:
-    """Flushes a file's content to the disk."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _differences(recorded: list[list[Any]], present: list[list[Any]]) -> list[str]:

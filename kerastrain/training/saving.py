@@ -1,8 +1,8 @@
 """Saving beside the training: a snapshot in memory, written to the disk by a thread.
 
-    saver = Saver(state, checkpoints)
-    saver.save(facts, before=[...])   # returns when the snapshot is taken
-    saver.finish()                    # returns when it is on the disk
+    saver = Saver(staging, checkpoints)
+    saver.save(step, facts=facts, prepare=prepare)   # returns when the snapshot is taken
+    saver.finish()                                   # returns when it is on the disk
 
 One job at a time; a save that comes before the last one is written waits for it.
 What a state refers to (the best weights, log lines up to its step) is written first,
