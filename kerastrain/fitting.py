@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -52,8 +52,6 @@ logger = logging.getLogger(__name__)
 
 # The export of a trained model may take so much longer than that of the untrained one did.
 EXPORT_MARGIN = 1.5
-# A patience that no run uses up.
-NEVER = 10**9
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class Parts:
     executor: Executor
     evaluator: Evaluator | None
     staging: Staging
+    measurements: Sequence[keras.callbacks.Callback]
     choice: Choice
     plan: Plan
     export_seconds: float
@@ -222,12 +221,10 @@ class Fitting:
         own = next((c for c in self.job.callbacks if isinstance(c, EarlyStopping)), None)
         if own is not None:
             return own
-        patience = self.options.patience
         return EarlyStopping(
             monitor=self.job.objective.name,
             mode=self.job.objective.direction,
-            # No patience given: the best is kept all the same, and the run goes to its budget.
-            patience=NEVER if patience is None else patience,
+            stop=self.job.stop_rule,
         )
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
@@ -243,8 +240,9 @@ class Fitting:
             TensorBoardLog(self.workdir.tensorboard),
             *([ProgressDisplay()] if self.job.verbose else []),
         ]
-        # After the user's own, so that at the end the best weights are the last word.
-        return [*others, early_stopping, *logs]
+        # What is measured comes before whatever reads the logs; EarlyStopping after the user's
+        # own, so that at the end the best weights are the last word.
+        return [*self.parts.measurements, *others, early_stopping, *logs]
 
     @contextlib.contextmanager
     def _closing(self, loop: Loop, saver: Saver) -> Iterator[None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastrain.data.source import Data
+from kerastrain.callbacks.measurements import measurements_for
+from kerastrain.data.order import epoch_order
+from kerastrain.data.source import Data, Examples
 from kerastrain.errors import RecipeError
 from kerastrain.export import verification
 from kerastrain.export.publishing import rehearse
@@ -31,6 +33,7 @@ from kerastrain.preflight import (
     check_labels,
     check_objective,
     check_round_trip,
+    check_rule,
     check_steps,
 )
 from kerastrain.training.environment import (
@@ -55,6 +58,7 @@ class Inspected:
     """Data and a model, ready to be trained, and what was found out about them.
 
     Attributes:
+        measurements: callbacks that report what the stopping rule needs besides metrics.
         identity: what may not differ between the starts of a run, for its record.
         export_seconds: of an export, its fresh process included: an upper bound. None at
             later starts.
@@ -65,6 +69,7 @@ class Inspected:
     executor: Executor
     evaluator: Evaluator | None
     staging: Staging
+    measurements: Sequence[keras.callbacks.Callback]
     identity: Mapping[str, Any]
     export_seconds: float | None
 
@@ -110,6 +115,13 @@ class Inspection:
             executor=executor,
             evaluator=evaluator,
             staging=staging,
+            measurements=measurements_for(
+                self.job.stop_rule,
+                train=data.train,
+                validation=self._validation(data),
+                batch_size=executor.batches.batch_size,
+                seed=self.options.seed,
+            ),
             identity={
                 "recipe": self.job.recipe,
                 "recipe_sha256": self.job.recipe_sha256,
@@ -164,7 +176,16 @@ class Inspection:
         step, size = self._step(state.model), self.options.batch_size
         assert size is not None  # Resolving has filled it in.
         executor = Executor(state, step, data.train, batch_size=size, seed=self.options.seed)
-        return executor, None if data.validation is None else Evaluator(state, data.validation)
+        validation = self._validation(data)
+        return executor, None if validation is None else Evaluator(state, validation)
+
+    def _validation(self, data: Data) -> Examples | None:
+        """What is evaluated: all validation examples, or always the same ones of them."""
+        count, validation = self.options.evaluate_examples, data.validation
+        if validation is None or count is None or count >= len(validation):
+            return validation
+        order = epoch_order(seed=self.options.seed, epoch=0, examples=len(validation))
+        return validation.take(np.sort(order.numpy()[:count]))
 
     def _step(self, model: keras.Model) -> StepFunction:
         return self.job.step or default_step(model)
@@ -173,6 +194,7 @@ class Inspection:
         """What is checked at every start."""
         check, model = self.preflight.check, state.model
         check("objective", lambda: check_objective(self.job.objective, model, data))
+        check("stop", lambda: check_rule(self.job.stop_rule, self.job.objective, state, data))
         check("labels", lambda: check_labels(model, data))
         check("data", lambda: check_finite(state, self._step(model), data))
         if self.recorded is not None:

@@ -13,6 +13,7 @@ from kerastrain.data.source import Data
 from kerastrain.objective import Objective
 from kerastrain.options import TrainOptions
 from kerastrain.training.steps import StepFunction
+from kerastrain.training.stopping import Criterion, parse_criterion
 
 if TYPE_CHECKING:
     import keras
@@ -25,6 +26,7 @@ class Job:
     Attributes:
         name: of the export.
         given, options: as the user said, and with all defaults filled in.
+        rule: when to stop, from a program; None: as the options say.
         recipe: name or path, None for a program's own model.
     """
 
@@ -36,6 +38,7 @@ class Job:
     step: StepFunction | None = None
     recipe: str | None = None
     recipe_sha256: str | None = None
+    rule: Criterion | None = None
     callbacks: Sequence[keras.callbacks.Callback] = ()
     verbose: int = 1
     override: bool = False
@@ -43,3 +46,7 @@ class Job:
     @property
     def objective(self) -> Objective:
         return Objective.parse(self.options.objective or "val_loss")
+
+    @property
+    def stop_rule(self) -> Criterion:
+        return self.rule or parse_criterion(self.options.stop_rule)

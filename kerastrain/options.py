@@ -6,8 +6,8 @@
 A field left at None is decided by the recipe (`Recipe.resolve`). LEARNED names
 the fields that change what is learned: a run can only be resumed with the same
 values of those. LOCATIONS say where the data lie; what the data *are* is held by
-a fingerprint, so a location may change, and one left out is taken from the run. A larger
-patience may be given too: the run goes on as one that had it from the beginning.
+a fingerprint, so a location may change, and one left out is taken from the run. When to stop
+may be said anew as well, as long as the run is not beyond the new end (`kerastrain.run`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from numbers import Integral, Real
 from typing import Any, Literal
 
 from kerastrain.errors import OptionsError, suggestion
+from kerastrain.expression import parse, parse_call
 from kerastrain.objective import Objective
 
 LEARNED = (
@@ -31,10 +32,11 @@ LEARNED = (
     "batch_size",
     "optimizer",
     "learning_rate",
+    "schedule",
     "seed",
-    "patience",
     "objective",
     "evaluate_every",
+    "evaluate_examples",
     "strategy",
     "jit",
     "precision",
@@ -48,6 +50,8 @@ JIT = ("auto", "on", "off")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 ON_NONFINITE = ("stop", "rollback")
 AUTO = "auto"
+ALL = "all"
+NEVER = "never"
 
 Unit = Literal["steps", "epochs", "seconds"]
 
@@ -105,13 +109,16 @@ class TrainOptions:
     target: str | None = None
     max_epochs: int | None = None
     max_steps: int | None = None
-    batch_size: int | None = None
+    batch_size: int | str | None = None
     optimizer: str | None = None
-    learning_rate: float | None = None
+    learning_rate: float | str | None = None
+    schedule: str | None = None
     seed: int = 0
     patience: int | None = None
+    stop: str | None = None
     objective: str | None = None
     evaluate_every: str = "1epochs"
+    evaluate_examples: int | None = None
     checkpoint_every: str = AUTO
     strategy: str = "auto"
     jit: str = "auto"
@@ -125,27 +132,35 @@ class TrainOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        counts = {"max_epochs": 1, "max_steps": 1, "batch_size": 1, "patience": 0}
+        counts = {"max_epochs": 1, "max_steps": 1, "patience": 0, "evaluate_examples": 1}
         counts |= {"more_epochs": 1, "keep_last": 1, "keep_best": 0}
         for name, least in counts.items():
             _require(self, name, f"a whole number of at least {least}", _at_least(least))
-        for name in ("learning_rate", "max_seconds"):
-            _require(self, name, "a positive number", _is_positive)
+        _require(
+            self, "batch_size", f"a whole number of at least 1, or '{ALL}'", _or(ALL, _at_least(1))
+        )
+        _require(self, "learning_rate", f"a positive number, or '{AUTO}'", _or(AUTO, _is_positive))
+        _require(self, "max_seconds", "a positive number", _is_positive)
         _require(self, "seed", "a whole number from 0 to 2147483647", _is_seed)
         choices = {"strategy": STRATEGIES, "jit": JIT, "precision": PRECISIONS}
         for name, known in {**choices, "on_nonfinite": ON_NONFINITE}.items():
             _require(self, name, "one of " + ", ".join(known), known.__contains__)
         if self.objective is not None:
             Objective.parse(self.objective)
+        if self.stop is not None:
+            parse(self.stop, flag="stop")
+            if self.patience is not None:
+                raise OptionsError(
+                    f"--patience={self.patience} and --stop={self.stop!r} decide the same thing; "
+                    f"give --stop='patience({self.patience}) or ...' alone."
+                )
+        for name in ("optimizer", "schedule"):
+            if getattr(self, name) is not None:
+                parse_call(getattr(self, name), flag=name)
         checkpoint_interval(self)
         if self.keep_every is not None:
             Interval.parse(self.keep_every, flag="keep_every")
-        if Interval.parse(self.evaluate_every, flag="evaluate_every").unit == "seconds":
-            # Evaluations decide when to stop; on the clock they would differ from run to run.
-            raise OptionsError(
-                f"--evaluate_every is '{self.evaluate_every}'; expected steps or epochs, "
-                "for instance '500steps' or '1epoch'."
-            )
+        Interval.parse(self.evaluate_every, flag="evaluate_every")
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -173,19 +188,19 @@ class TrainOptions:
             f"{name}: {_shown(getattr(recorded, name))} recorded, {_shown(getattr(self, name))} now"
             for name in LEARNED
             if _meaning(name, getattr(self, name)) != _meaning(name, getattr(recorded, name))
-            and not (name == "patience" and self.is_more_patient(recorded))
         ]
+
+    @property
+    def stop_rule(self) -> str:
+        """When to stop, as `--stop` says it: patience alone is one of the criteria."""
+        if self.stop is not None:
+            return self.stop
+        return NEVER if self.patience is None else f"patience({self.patience})"
 
     @property
     def rolls_back(self) -> bool:
         """Whether a loss that is not finite leads back to the last evaluation."""
         return self.on_nonfinite == "rollback"
-
-    def is_more_patient(self, recorded: TrainOptions) -> bool:
-        """Whether patience is larger than it was; none at all is the largest."""
-        if recorded.patience is None:
-            return False
-        return self.patience is None or self.patience > recorded.patience
 
     def located_like(self, recorded: TrainOptions) -> TrainOptions:
         """These options, with data locations that were left out taken from the recorded run."""
@@ -214,8 +229,9 @@ def _meaning(name: str, value: Any) -> Any:
         return Interval.parse(value)
     if name == "objective":
         return Objective.parse(value)
-    if name == "optimizer":
-        return value.lower()
+    if name in ("optimizer", "schedule"):
+        call = parse_call(value, flag=name)
+        return dataclasses.replace(call, name=call.name.lower())
     # JSON turns a tuple into a list; the setting is the same.
     return json.dumps(dict(value), sort_keys=True) if name == "settings" else value
 
@@ -226,6 +242,10 @@ def _is_whole(value: Any) -> bool:
 
 def _at_least(least: int) -> Callable[[Any], bool]:
     return lambda value: _is_whole(value) and value >= least
+
+
+def _or(word: str, is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value == word or is_valid(value)
 
 
 def _is_seed(value: Any) -> bool:

@@ -2,31 +2,32 @@
 
 stopped = explanation(ended, early_stopping=early_stopping, options=options)
 best = best_of(ended, stopped, early_stopping=early_stopping, history=history)
+report = stop_report(ended, stopped, best, early_stopping=early_stopping, weights=…)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from kerastrain.callbacks.early_stopping import EarlyStopping
 from kerastrain.errors import TrainingError
 from kerastrain.options import TrainOptions
 from kerastrain.training.loop import Ended
+from kerastrain.training.stopping import Verdict, record_of
 
-Record = Mapping[str, float]
+Record = Mapping[str, Any]
 
 
 def explanation(ended: Ended, *, early_stopping: EarlyStopping, options: TrainOptions) -> str:
     """Why the run ended, a sentence."""
     if ended.reason == "nonfinite":
         return f"The loss was not a finite number at step {ended.step}; training stopped there."
-    if early_stopping.progress.stopped:
-        return (
-            f"Stopped at step {ended.step}: {early_stopping.monitor} did not improve in "
-            f"{early_stopping.progress.wait} evaluations."
-        )
+    verdict = verdict_of(early_stopping)
+    if verdict is not None and verdict.stops:
+        return f"Stopped at step {ended.step}: {verdict.says}."
     if ended.reason == "stopped":
         return f"Stopped at step {ended.step} by a callback."
     if ended.reason == "time":
@@ -46,11 +47,10 @@ def best_of(
     Raises:
         TrainingError: there are none, so there is nothing to publish.
     """
-    progress = early_stopping.progress
-    if progress.best is not None:
+    if early_stopping.best is not None:
         return {
             "name": early_stopping.monitor,
-            "value": progress.best,
+            "value": early_stopping.best,
             "step": early_stopping.best_step,
         }
     if not history and ended.reason != "nonfinite":
@@ -74,9 +74,44 @@ def best_of(
     )
 
 
+def verdict_of(early_stopping: EarlyStopping) -> Verdict | None:
+    """The verdict that ended the run; None when something else did."""
+    progress = early_stopping.progress
+    return progress.verdict if progress is not None and progress.stopped else None
+
+
+def stop_report(
+    ended: Ended, stopped: str, best: Record, *, early_stopping: EarlyStopping, weights: str
+) -> dict[str, Any]:
+    """Why the run ended, on what numbers, and what was kept; for `stopped.json`.
+
+    Args:
+        best: as `best_of` gives it.
+        weights: where the best weights lie.
+    """
+    verdict, progress = verdict_of(early_stopping), early_stopping.progress
+    latest = None if progress is None else progress.latest
+    readings = () if progress is None or progress.verdict is None else progress.verdict.readings
+    return {
+        "ended": ended.reason,
+        "says": stopped,
+        "step": ended.step,
+        "rule": str(early_stopping.rule),
+        "criteria": [] if verdict is None else [each.criterion for each in verdict.because],
+        "readings": [
+            {**asdict(each), "value": _strict(each.value), "limit": _strict(each.limit)}
+            for each in readings
+        ],
+        "last_evaluation": None if latest is None else record_of(latest),
+        "best": dict(best),
+        "restored": {"step": best["step"], "weights": weights},
+    }
+
+
+def _strict(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
 def strict(history: Sequence[Record]) -> list[dict[str, float | None]]:
     """The history as strict JSON has it: None for what is not a finite number."""
-    return [
-        {name: value if math.isfinite(value) else None for name, value in record.items()}
-        for record in history
-    ]
+    return [{name: _strict(value) for name, value in record.items()} for record in history]

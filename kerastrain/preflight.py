@@ -20,8 +20,20 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kerastrain.callbacks.measurements import (
+    MEASURED,
+    check_example_losses,
+    check_plain_sgd,
+)
 from kerastrain.data.source import Data, Examples
-from kerastrain.errors import CheckpointError, DataError, TrainingError, WorkdirError
+from kerastrain.errors import (
+    CheckpointError,
+    DataError,
+    ObjectiveError,
+    TrainingError,
+    WorkdirError,
+    suggestion,
+)
 from kerastrain.objective import Objective
 from kerastrain.training.checkpoint_files import size_text
 from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
@@ -30,6 +42,9 @@ from kerastrain.training.executor import Executor
 from kerastrain.training.staging import Staging
 from kerastrain.training.state import TrainState
 from kerastrain.training.steps import StepFunction
+from kerastrain.training.stopping import Criterion
+from kerastrain.training.stopping.evidence import EVIDENCE
+from kerastrain.training.stopping.noise import DIFFERENCE_ERROR
 from kerastrain.training.strategy import replica_values
 from kerastrain.workdir import REHEARSAL
 
@@ -70,11 +85,30 @@ class Preflight:
 
 def check_objective(objective: Objective, model: keras.Model, data: Data) -> str:
     """Raises ObjectiveError unless the model, compiled and built, reports the objective."""
-    names = list(as_floats(model.get_metrics_result()))
-    validated = [f"val_{name}" for name in names] if data.validation is not None else []
-    objective.check_reported([*names, *validated])
+    objective.check_reported(_reported(model, data))
     better = {"min": "smaller", "max": "larger"}[objective.direction]
     return f"{objective.name}, {better} is better"
+
+
+def check_rule(rule: Criterion, objective: Objective, state: TrainState, data: Data) -> str:
+    """Raises KerastrainError unless all that the stopping rule looks at is there to be seen."""
+    needed, known = rule.metrics(objective), _reported(state.model, data)
+    for name in sorted(needed - set(known) - MEASURED):
+        raise ObjectiveError(
+            f"--stop='{rule}' looks at '{name}', which is not among the metrics "
+            f"{', '.join(known)}.{suggestion(name, known)}"
+        )
+    if DIFFERENCE_ERROR in needed:
+        check_example_losses(state.model)
+    if EVIDENCE in needed:
+        check_plain_sgd(state.optimizer, replicas=state.replicas)
+    return str(rule)
+
+
+def _reported(model: keras.Model, data: Data) -> list[str]:
+    names = list(as_floats(model.get_metrics_result()))
+    validated = [f"val_{name}" for name in names] if data.validation is not None else []
+    return [*names, *validated]
 
 
 def check_labels(model: keras.Model, data: Data) -> str:

@@ -89,6 +89,10 @@ class Recipe:
                     + (f"it reads {read}." if read else "its data come along. Leave it out.")
                 )
         fallbacks: dict[str, Any] = {"objective": self.objective, **STANDARD, **self.defaults}
+        if "stop" in self.defaults or options.stop is not None:
+            fallbacks.pop("patience", None)  # They decide the same thing.
+        if options.patience is not None:
+            fallbacks.pop("stop", None)
         filled = {
             name: value for name, value in fallbacks.items() if getattr(options, name) is None
         }

@@ -42,12 +42,20 @@ from kerastrain.recipe import (
 )
 from kerastrain.training.signals import SignalReceived, Signals
 from kerastrain.training.starts import Starts
+from kerastrain.training.stopping import (
+    Criterion,
+    Outcome,
+    outcome,
+    parse_criterion,
+    read_evaluations,
+)
 from kerastrain.workdir import Workdir, read_json, refuse_differences
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from kerastrain.callbacks.early_stopping import EarlyStopping
     from kerastrain.job import Job
     from kerastrain.training.steps import StepFunction
 
@@ -92,8 +100,10 @@ def train(
     max_steps: int | None = None,
     batch_size: int = STANDARD["batch_size"],
     patience: int | None = None,
+    stop: Criterion | str | None = None,
     objective: str | None = None,
     evaluate_every: str = "1epochs",
+    evaluate_examples: int | None = None,
     checkpoint_every: str = "auto",
     max_seconds: float | None = None,
     more_epochs: int | None = None,
@@ -121,9 +131,12 @@ def train(
         task: what is predicted, for named outputs of the export (kerastrain.Classification,
             kerastrain.Regression).
         patience: evaluations without improvement that end the run; None: go to the budget.
+        stop: any criterion of `kerastrain.training.stopping`, or its text, instead of `patience`.
         objective: "val_loss" (with validation), else "loss"; "val_score:max" for one whose
             direction is not known.
-        evaluate_every: "1epochs", "500steps".
+        evaluate_every: "1epochs", "500steps", "30s" (turned into steps once, by the measured
+            time of a step).
+        evaluate_examples: how many of the validation examples are evaluated, always the same.
         checkpoint_every: "30s", "500steps", "2epochs"; "auto": as often as it pays.
         max_seconds: the whole run, all its starts and the export, takes at most so long.
         more_epochs: go on with a run that has ended, for so many epochs beyond its end.
@@ -133,7 +146,8 @@ def train(
         strategy: "auto", "one_device", "mirrored".
         jit: XLA: "auto" measures, "on", "off".
         step: a step function of your own (see kerastrain.training.steps).
-        callbacks: any Keras callbacks. A kerastrain.EarlyStopping among them replaces `patience`.
+        callbacks: any Keras callbacks. A kerastrain.EarlyStopping among them replaces
+            `patience` and `stop`.
         verbose: 0 shows nothing.
         override: go on although options, data or environment differ from the recorded ones.
 
@@ -145,6 +159,7 @@ def train(
     began = time.monotonic()
     given = data if isinstance(data, Data) else _as_data(data, validation, test, task)
     chosen = _objective(objective, given, callbacks)
+    rule = _rule(stop, patience, callbacks)
     options = TrainOptions(
         recipe="",
         workdir=os.fspath(workdir),
@@ -152,8 +167,10 @@ def train(
         max_steps=max_steps,
         batch_size=batch_size,
         patience=patience,
+        stop=None if rule is None else str(rule),
         objective=chosen,
         evaluate_every=evaluate_every,
+        evaluate_examples=evaluate_examples,
         checkpoint_every=checkpoint_every,
         max_seconds=max_seconds,
         more_epochs=more_epochs,
@@ -175,6 +192,7 @@ def train(
             load_data=lambda: given,
             build_model=lambda _: _model_of(model),
             step=step,
+            rule=rule,
             callbacks=callbacks,
             verbose=verbose,
             override=override,
@@ -230,12 +248,14 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
 
 def _recipe_job(options: TrainOptions, *, override: bool) -> Job:
     loaded = load_recipe(options.recipe)
+    resolved = loaded.recipe.resolve(options)
+    parse_criterion(resolved.stop_rule)  # Before TensorFlow is imported.
     from kerastrain.job import Job
 
     job = Job(
         name=loaded.name,
         given=options,
-        options=loaded.recipe.resolve(options),
+        options=resolved,
         load_data=lambda: _own_code(loaded, lambda: loaded.recipe.load_data(job.options)),
         build_model=lambda data: _own_code(
             loaded, lambda: loaded.recipe.build_model(job.options, data)
@@ -261,7 +281,7 @@ def _run(job: Job, signals: Signals, *, began: float) -> TrainResult:
                 job = _finishing_what_was_begun(job, recorded)
         if workdir.result_file.exists():
             result = read_json(workdir.result_file)
-            if not _is_to_go_on(job.options, result):
+            if not _is_to_go_on(job, workdir, result):
                 return _result(workdir, result, already_finished=True)
         elif job.options.more_epochs is not None and "ended_at_step" not in (recorded or {}):
             raise OptionsError(
@@ -333,7 +353,7 @@ def _recorded_run(workdir: Workdir) -> dict[str, Any] | None:
     return recorded
 
 
-BUDGETS = ("max_epochs", "max_steps", "max_seconds", "more_epochs", "patience")
+BUDGETS = ("max_epochs", "max_steps", "max_seconds", "more_epochs", "stop_rule")
 
 
 def _is_same_command(
@@ -349,31 +369,51 @@ def _is_same_command(
 
 
 def _asks_for_more(options: TrainOptions, before: TrainOptions) -> bool:
-    """Whether a budget or the patience is larger than it was."""
-    return (
-        options.is_more_patient(before)
-        or (options.max_epochs or 0) > (before.max_epochs or 0)
-        or (options.max_steps or math.inf) > (before.max_steps or math.inf)
-    )
+    """Whether a budget is larger than it was."""
+    return (options.max_epochs or 0) > (before.max_epochs or 0) or (
+        options.max_steps or math.inf
+    ) > (before.max_steps or math.inf)
 
 
 def _check_same_run(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> None:
     """Raises ResumeError when what is learned would differ from the recorded run."""
-    differences = job.options.differences(TrainOptions.from_json(recorded["resolved"]))
+    before = TrainOptions.from_json(recorded["resolved"])
+    differences = [*job.options.differences(before), *_beyond_its_end(job, workdir, before)]
     refuse_differences(workdir, "has other options", differences, override=job.override)
     if recorded["recipe_sha256"] != job.recipe_sha256:
         logger.warning("The recipe %s was edited since the run in %s began.", job.recipe, workdir)
 
 
-def _is_to_go_on(options: TrainOptions, result: Mapping[str, Any]) -> bool:
+def _beyond_its_end(job: Job, workdir: Workdir, before: TrainOptions) -> list[str]:
+    """A line if the run is beyond the step where the rule of now would have stopped it."""
+    was, now = before.stop_rule, job.options.stop_rule
+    found = _judged(job, workdir, job.stop_rule) if was != now else None
+    if found is None or found.stopped_at is None or found.stopped_at is found.end:
+        return []
+    return [
+        f"stop: {was!r} recorded, {now!r} now, which would have stopped the run at step "
+        f"{found.stopped_at.step:,}; it is at step {found.end.step:,}"
+    ]
+
+
+def _judged(job: Job, workdir: Workdir, rule: Criterion) -> Outcome | None:
+    """What a rule says of the run so far; None before the first evaluation."""
+    evaluations = read_evaluations(workdir.metrics_file)
+    return outcome(rule, evaluations, job.objective) if evaluations else None
+
+
+def _is_to_go_on(job: Job, workdir: Workdir, result: Mapping[str, Any]) -> bool:
     """Whether a run that has ended was given more of what it ended for want of."""
+    options = job.options
     before = TrainOptions.from_json(result["resolved"])
     if options.more_epochs is not None and options.more_epochs != before.more_epochs:
         return True
-    if before.more_epochs is not None and not _asks_for_more(options, before):
+    has_new_rule = options.stop_rule != before.stop_rule
+    if before.more_epochs is not None and not has_new_rule and not _asks_for_more(options, before):
         return False  # It went on for so long, and is over.
     if result["ended"] == "stopped":
-        return options.is_more_patient(before)
+        found = _judged(job, workdir, job.stop_rule) if has_new_rule else None
+        return found is not None and found.stopped_at is None
     steps_per_epoch = round(result["step"] / result["epoch"])
     by_epochs = (options.max_epochs or 0) * steps_per_epoch
     has_steps = min(by_epochs, options.max_steps or by_epochs) > result["step"]
@@ -423,19 +463,42 @@ def _objective(
     objective: str | None, data: Data, callbacks: Sequence[keras.callbacks.Callback]
 ) -> str:
     """What is asked for; else what a kerastrain.EarlyStopping monitors; else the loss."""
+    own = _own_early_stopping(callbacks)
+    if own is None:
+        return objective or ("loss" if data.validation is None else "val_loss")
+    direction = "" if own.mode == "auto" else f":{own.mode}"
+    monitored = f"{own.monitor}{direction}"
+    if objective and Objective.parse(objective) != Objective.parse(monitored):
+        raise OptionsError(
+            f"The objective is '{objective}' and the EarlyStopping given monitors "
+            f"'{monitored}'; they decide the same thing. Leave one of them out."
+        )
+    return monitored
+
+
+def _rule(
+    stop: Criterion | str | None,
+    patience: int | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> Criterion | None:
+    """When to stop: what is asked for, else the rule of a kerastrain.EarlyStopping."""
+    if isinstance(stop, str):
+        stop = parse_criterion(stop)
+    own = _own_early_stopping(callbacks)
+    if own is None:
+        return stop
+    if patience is not None or stop is not None:
+        raise OptionsError(
+            f"The EarlyStopping given stops by {str(own.rule)!r}, and patience or stop were given "
+            "too; they decide the same thing. Leave one of them out."
+        )
+    return own.rule
+
+
+def _own_early_stopping(callbacks: Sequence[keras.callbacks.Callback]) -> EarlyStopping | None:
     from kerastrain.callbacks.early_stopping import EarlyStopping
 
-    for callback in callbacks:
-        if isinstance(callback, EarlyStopping):
-            direction = "" if callback.mode == "auto" else f":{callback.mode}"
-            monitored = f"{callback.monitor}{direction}"
-            if objective and Objective.parse(objective) != Objective.parse(monitored):
-                raise OptionsError(
-                    f"The objective is '{objective}' and the EarlyStopping given monitors "
-                    f"'{monitored}'; they decide the same thing. Leave one of them out."
-                )
-            return monitored
-    return objective or ("loss" if data.validation is None else "val_loss")
+    return next((each for each in callbacks if isinstance(each, EarlyStopping)), None)
 
 
 def _as_data(

@@ -22,8 +22,8 @@ from kerastrain.fitting import Fitting, Parts
 from kerastrain.inspection import Inspected, Inspection
 from kerastrain.job import Job
 from kerastrain.options import Interval, checkpoint_interval
-from kerastrain.outcome import best_of, explanation, strict
-from kerastrain.training.checkpoint_files import CheckpointFiles
+from kerastrain.outcome import best_of, explanation, stop_report, strict
+from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles
 from kerastrain.training.executor import Executor
 from kerastrain.training.loop import Ended
 from kerastrain.training.plan import Plan, in_steps
@@ -65,6 +65,7 @@ class Session:
             found.executor,
             found.evaluator,
             found.staging,
+            found.measurements,
             choice,
             plan=self._plan(found.executor, choice, record),
             export_seconds=record.get("export_seconds", EXPORT_SECONDS),
@@ -150,11 +151,12 @@ class Session:
 
     def _plan(self, executor: Executor, choice: Choice, record: Mapping[str, Any]) -> Plan:
         per_epoch = executor.batches.steps_per_epoch
-        evaluate = in_steps(
-            Interval.parse(self.options.evaluate_every, flag="evaluate_every"),
-            steps_per_epoch=per_epoch,
-        )
-        assert evaluate is not None  # The options refuse evaluations on the clock.
+        interval = Interval.parse(self.options.evaluate_every, flag="evaluate_every")
+        evaluate = in_steps(interval, steps_per_epoch=per_epoch)
+        if evaluate is None:
+            # By the recorded time of a step, and not by the clock: evaluations decide when to
+            # stop, so every start must make them at the same steps.
+            evaluate = max(1, round(interval.count / choice.step_seconds))
         saves = checkpoint_interval(self.options)
         return Plan(
             steps_per_epoch=per_epoch,
@@ -201,5 +203,16 @@ class Session:
             "rollbacks": [asdict(rollback) for rollback in read_rollbacks(self.workdir)],
             "history": strict(history),
         }
+        weights = self.workdir.best_checkpoints / f"{PREFIX}-{best['step']}"
+        write_json(
+            self.workdir.stopped_file,
+            stop_report(
+                ended,
+                stopped,
+                best,
+                early_stopping=early_stopping,
+                weights=str(weights.relative_to(self.workdir.path)),
+            ),
+        )
         write_json(self.workdir.result_file, result)
         return result

@@ -75,6 +75,11 @@ class Workdir:
         return self.path / "result.json"
 
     @property
+    def stopped_file(self) -> Path:
+        """Why the run ended, on what numbers, and which weights were kept."""
+        return self.path / "stopped.json"
+
+    @property
     def splits_file(self) -> Path:
         """Row numbers of train, validation and test (npz of int64 arrays)."""
         return self.path / "splits.npz"

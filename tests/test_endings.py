@@ -227,7 +227,7 @@ def test_a_larger_patience_goes_on_as_if_it_had_been_so_from_the_beginning(tmp_p
     assert first.step < whole.step
     longer = train(tmp_path / "run", patience=4, **settings)
     assert (longer.history, longer.step, longer.best) == (whole.history, whole.step, whole.best)
-    with pytest.raises(ResumeError, match="patience: 4 recorded, 2 now"):
+    with pytest.raises(ResumeError, match="'patience.2.' now, which would have stopped"):
         train(tmp_path / "run", patience=2, **settings)
 
 

@@ -17,10 +17,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kerastrain"
 LAYERS = (
     "errors",
+    "expression",
     "objective",
     "options",
     "workdir",
     "optimizers",
+    "schedules",
     "recipe",
     "data",
     "training",
@@ -36,6 +38,7 @@ LAYERS = (
     "resume_check",
     "serving",
     "search",
+    "plots",
     "cli",
 )
 

@@ -2,6 +2,7 @@
 
     model.fit(..., callbacks=[
         kerastrain.EarlyStopping(monitor="val_loss", patience=5, directory="runs/best")])
+    kerastrain.EarlyStopping(stop="gl(2) and after(epochs=3)")
 
 Replaces `keras.callbacks.EarlyStopping` anywhere: the same arguments with the
 same meaning. With a `directory` the best weights are kept there by a
@@ -11,10 +12,10 @@ and started again finds best, wait and stop where they were.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -23,11 +24,21 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastrain.errors import ObjectiveError, suggestion
+from kerastrain.callbacks.status_callback import metric_values
+from kerastrain.errors import ObjectiveError, OptionsError, suggestion
 from kerastrain.objective import Direction, Objective, known_direction
 from kerastrain.training.checkpoint_files import Record
 from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
-from kerastrain.training.stopping import Patience, PatienceProgress
+from kerastrain.training.status import RunStatus
+from kerastrain.training.stopping import (
+    Criterion,
+    Evaluation,
+    Patience,
+    StoppingProgress,
+    evaluations_of,
+    parse_criterion,
+    record_of,
+)
 from kerastrain.workdir import read_json, write_json
 
 # The best weights, and those before them, until the new ones are referred to.
@@ -38,17 +49,23 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     """`keras.callbacks.EarlyStopping` with its progress and the best weights on disk.
 
     Args:
-        monitor, min_delta, patience, verbose, mode, baseline, start_from_epoch: as in Keras.
+        monitor, min_delta, patience, verbose, mode, baseline: as in Keras.
+        start_from_epoch: as in Keras, counted in evaluations since training began.
         restore_best_weights: as in Keras; left out, it is True when there is a `directory`.
         directory: where the best weights and the progress are kept. None: in memory only,
             as in Keras. `kerastrain.train` keeps them in its own work directory instead.
+        stop: any criterion of `kerastrain.training.stopping`, or its text, instead of
+            patience, min_delta, baseline and start_from_epoch. What is best remains decided
+            by `monitor`.
 
     Other than in Keras: a value that is not finite is never best; the best weights are
     restored after Ctrl-C too; a metric that is not reported is an error.
 
     Raises:
-        ObjectiveError: at the first epoch's end, when `monitor` is not among the metrics or
-            its direction is not known and `mode` does not say it.
+        OptionsError: `stop` cannot be read, or comes with one of the arguments it replaces.
+        ObjectiveError: at the first epoch's end, when `monitor`, or another metric that
+            `stop` needs, is not among the metrics, or its direction is not known and `mode`
+            does not say it.
         CheckpointError: the weights in `directory` are damaged or another model's.
     """
 
@@ -64,6 +81,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         start_from_epoch: int = 0,
         *,
         directory: str | os.PathLike[str] | None = None,
+        stop: Criterion | str | None = None,
     ):
         if restore_best_weights is None:
             restore_best_weights = directory is not None
@@ -78,13 +96,17 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             start_from_epoch=start_from_epoch,
         )
         self.directory = None if directory is None else Path(directory)
-        self.progress = PatienceProgress()
+        self.rule = self._rule(stop)
+        self.progress: StoppingProgress | None = None  # Known with the direction, in training.
+        self.best: float | None = None
         self.best_step: int | None = None  # the optimizer step of the best weights
         # Steps of best weights that checkpoints elsewhere refer to; the loop says which.
         self.still_needed: Callable[[], set[int]] = set
         self.written_step: int | None = None  # of the best weights on the disk
         self._on_disk: tuple[CheckpointFolder, list[tf.Variable]] | None = None
-        self._rule: Patience | None = None
+        self._evaluations: list[Evaluation] = []
+        self._seconds_before = 0.0
+        self._began = time.monotonic()
         self._previous_handler: Any = None
 
     # Keras's events.
@@ -92,25 +114,30 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._stop_listening()  # A fit that died of an exception never said that it ended.
         super().on_train_begin(logs)
-        self._show(PatienceProgress())
-        self.best_step, self.written_step, self._on_disk, self._rule = None, None, None, None
+        self.progress = self._new_progress()
+        self.best = None
+        self.best_step, self.written_step, self._on_disk = None, None, None
+        self._evaluations, self._seconds_before = [], 0.0
+        self._began = time.monotonic()
         if self._in_fit:
             if self._progress_file and self._progress_file.exists():
                 self.set_state(read_json(self._progress_file))
             self._listen_to_ctrl_c()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.progress.stopped:
+        progress = self._in_training()
+        if progress.stopped:
             # It had stopped before the program was started again: not an epoch more.
             self.model.stop_training = True
             return
-        before = self.progress
-        value = self._monitored(logs or {})
-        self._show(self._ready_rule().update(before, value=value, index=epoch))
-        if self.progress.best != before.best:  # An improvement is always strict.
+        if self._is_without_validation(logs or {}, progress):
+            return
+        self._evaluations.append(self._evaluation(epoch, metric_values(logs)))
+        if progress.tell(self._evaluations[-1]):
             self.best_weights = self.model.get_weights()
             self.best_step = self._step()
-        if self.progress.stopped:
+        self._show(progress)
+        if progress.stopped:
             self.model.stop_training = True
         if self._in_fit and self._progress_file:
             self.commit()
@@ -123,19 +150,30 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     # What survives.
 
     def get_state(self) -> dict[str, Any]:
-        """The progress as JSON values; `set_state` takes it up again."""
-        return {"progress": self.progress.to_json(), "best_step": self.best_step}
+        """The progress as JSON values; `set_state` takes it up again.
+
+        In the loop the evaluations are the run's own, which keeps them.
+        """
+        own = {"evaluations": [record_of(each) for each in self._evaluations]}
+        state = {"progress": self._in_training().to_json(), "best_step": self.best_step}
+        return state | (own if self._in_fit else {})
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from a `get_state`; called after `on_train_begin`, which forgets everything.
 
-        A stop is taken back when the patience is larger than what was waited: the run goes
-        on as one that had this patience from the beginning.
+        The rule judges what was recorded anew: with another one the run goes on as if it had
+        had that from the beginning, and a stop that it would not have made is taken back.
         """
-        progress = PatienceProgress.from_json(state["progress"])
-        if progress.stopped and progress.wait < self.patience:
-            progress = dataclasses.replace(progress, stopped_index=None)
+        progress = self._in_training()
+        if self._in_fit:
+            self._evaluations = evaluations_of(state["evaluations"])
+        else:
+            self._evaluations = list(self._status.evaluations)
+        progress.take_up(state["progress"], self._evaluations)
+        if state["progress"]["stopped"] and not progress.stopped:
             self.model.stop_training = False
+        if progress.latest is not None:
+            self._seconds_before = progress.latest.seconds
         self._show(progress)
         self.best_step = state["best_step"]
         if self.directory:
@@ -150,7 +188,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def go_on(self) -> None:
         """Begins to wait anew, after a stop that is not to be the end; the best stays."""
-        self._show(dataclasses.replace(self.progress, wait=0, stopped_index=None))
+        self._in_training().go_on()
+        self._show(self._in_training())
 
     def prepare_save(self) -> Callable[[], None]:
         """What puts the best weights as they are now on the disk.
@@ -210,9 +249,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         return keep_newest(KEEP_BEST)(records, newest=newest) | self.still_needed()
 
     def _step(self) -> int:
-        run = (self.params or {}).get("run")
-        if run is not None:
-            return run.step
+        if not self._in_fit:
+            return self._status.step
         step = int(self.model.optimizer.iterations)
         taken = self._disk()[0].steps() if self.directory else []
         # A program started anew counts anew; the best so far must stay until the new one is safe.
@@ -220,25 +258,68 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     # The decision.
 
-    def _show(self, progress: PatienceProgress) -> None:
-        """Takes over a progress, and shows it in the attributes that Keras's class has."""
-        self.progress = progress
-        self.best = progress.best
-        self.best_epoch = progress.best_index or 0
-        self.wait = progress.wait
-        self.stopped_epoch = progress.stopped_index or 0
-
-    def _ready_rule(self) -> Patience:
-        if self._rule is None:
-            self._rule = Patience(
-                Objective(self.monitor, self._direction()),
-                patience=self.patience,
-                # MonitorCallback keeps the sign of its own comparison in it.
-                min_delta=abs(self.min_delta),
-                baseline=self.baseline,
-                start_from=self.start_from_epoch,
+    def _rule(self, stop: Criterion | str | None) -> Criterion:
+        # MonitorCallback keeps the sign of its own comparison in min_delta.
+        keras_rule = Patience(
+            self.patience,
+            min_delta=abs(self.min_delta),
+            baseline=self.baseline,
+            start_from=self.start_from_epoch,
+        )
+        if stop is None:
+            return keras_rule
+        if keras_rule != Patience(0):
+            raise OptionsError(
+                f"EarlyStopping was given stop={str(stop)!r} and what makes {str(keras_rule)!r}; "
+                "they decide the same thing. Leave one of them out."
             )
-        return self._rule
+        return parse_criterion(stop) if isinstance(stop, str) else stop
+
+    def _new_progress(self) -> StoppingProgress | None:
+        """None where the direction cannot be known before Keras knows the model's metrics."""
+        try:
+            objective = Objective(self.monitor, self._direction())
+        except ObjectiveError:
+            return None
+        return StoppingProgress(
+            self.rule,
+            objective,
+            min_delta=abs(self.min_delta),
+            start_from=self.start_from_epoch,
+        )
+
+    def _in_training(self) -> StoppingProgress:
+        if self.progress is None:
+            self._direction()  # Says what is missing.
+            self.progress = self._new_progress()
+        assert self.progress is not None
+        return self.progress
+
+    def _show(self, progress: StoppingProgress) -> None:
+        """Shows the progress in the attributes that Keras's class has, and to the loop's logs."""
+        best, latest = progress.best, progress.latest
+        self.best = None if best is None else best.value(self.monitor)
+        self.best_epoch = 0 if best is None else best.index
+        self.wait = 0 if latest is None else self._waited(progress, latest)
+        self.stopped_epoch = latest.index if latest is not None and progress.stopped else 0
+        if not self._in_fit and progress.verdict is not None:
+            self._status.readings = progress.verdict.readings
+
+    def _waited(self, progress: StoppingProgress, latest: Evaluation) -> int:
+        if isinstance(self.rule, Patience) and self.rule.evaluations is not None:
+            assert progress.verdict is not None
+            return int(progress.verdict.readings[0].value or 0)
+        return latest.index - (progress.best.index if progress.best else -1)
+
+    def _evaluation(self, epoch: int, values: dict[str, float]) -> Evaluation:
+        index = len(self._evaluations)
+        if self._in_fit:
+            seconds = self._seconds_before + time.monotonic() - self._began
+            return Evaluation(
+                index, int(self.model.optimizer.iterations), epoch + 1.0, seconds, values
+            )
+        status = self._status
+        return Evaluation(index, status.step, status.epoch, status.seconds, values)
 
     def _direction(self) -> Direction:
         known = known_direction(self.monitor)
@@ -255,17 +336,22 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             ) from None
         return "min" if self.monitor_op is keras.ops.less else "max"
 
-    def _monitored(self, logs: dict[str, Any]) -> float | None:
-        if self.monitor in logs:
-            return float(logs[self.monitor])
-        has_validation = any(name.startswith("val_") for name in logs)
-        if not has_validation and self.monitor.removeprefix("val_") in logs:
-            # An epoch without validation (fit's validation_freq): Keras's warning will do.
-            return self.get_monitor_value(logs)
-        raise ObjectiveError(
-            f"EarlyStopping monitors '{self.monitor}', which is not among the metrics "
-            f"{', '.join(logs)}.{suggestion(self.monitor, logs)}"
-        )
+    def _is_without_validation(self, logs: dict[str, Any], progress: StoppingProgress) -> bool:
+        """Whether this is an epoch after which fit did not validate (its validation_freq).
+
+        Raises:
+            ObjectiveError: a metric that is needed is never reported.
+        """
+        for name in sorted(progress.metrics - set(logs), key=lambda name: name != self.monitor):
+            has_validation = any(logged.startswith("val_") for logged in logs)
+            if not has_validation and name.removeprefix("val_") in logs:
+                self.get_monitor_value(logs)  # Keras's warning will do.
+                return True
+            raise ObjectiveError(
+                f"EarlyStopping monitors '{name}', which is not among the metrics "
+                f"{', '.join(logs)}.{suggestion(name, logs)}"
+            )
+        return False
 
     # Ctrl-C in fit, where no callback is told of it.
 
@@ -273,6 +359,10 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def _in_fit(self) -> bool:
         """The loop of this package names its run; it commits and handles signals by itself."""
         return "run" not in (self.params or {})
+
+    @property
+    def _status(self) -> RunStatus:
+        return self.params["run"]
 
     @property
     def _progress_file(self) -> Path | None:

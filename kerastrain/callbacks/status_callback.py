@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from kerastrain.errors import TrainingError
+from kerastrain.training.evaluation import as_floats
 from kerastrain.training.status import RunStatus
 
 
@@ -98,18 +98,5 @@ class StatusCallback(keras.callbacks.Callback):
 
 
 def metric_values(logs: Mapping[str, Any] | None) -> dict[str, float]:
-    """The numbers among logs; an array gives one entry an element: "f1_0", "f1_1".
-
-    What is not a number (a callback may put text into the logs) is left out.
-    """
-    values: dict[str, float] = {}
-    for name, value in (logs or {}).items():
-        try:
-            array = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
-            continue
-        if array.ndim == 0:
-            values[name] = float(array)
-        else:
-            values.update({f"{name}_{i}": float(v) for i, v in enumerate(array.ravel())})
-    return values
+    """The numbers among logs, as `as_floats` gives them."""
+    return as_floats(logs or {})

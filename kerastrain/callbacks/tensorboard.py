@@ -4,7 +4,8 @@
     $ tensorboard --logdir=runs
 
 Two runs appear, "train" and "validation"; a metric has the same tag in both
-("loss", not "val_loss"), so both curves lie in one chart. On resume the event
+("loss", not "val_loss"), so both curves lie in one chart. Under "stopping" each criterion
+that decides when to stop has its own curve, beside its limit. On resume the event
 files are cut back to the step of the checkpoint: one point a step, no overlap.
 """
 
@@ -30,6 +31,9 @@ from kerastrain.errors import WorkdirError
 from kerastrain.workdir import sync
 
 TRAIN, VALIDATION = "train", "validation"
+# Of one tag in both, so that a criterion's curve and its limit lie in one chart.
+CRITERIA, LIMITS = "stopping", "stopping_limit"
+RUNS = (TRAIN, VALIDATION, CRITERIA, LIMITS)
 DESCRIPTION_TAG = "run"
 SAVE_TAG = "checkpoint_blocking_seconds"
 
@@ -60,7 +64,7 @@ class TensorBoardLog(StatusCallback):
         self.close()
         step = self.status.step
         try:
-            self._kept = {run: cut_back(self.folder / run, step) for run in (TRAIN, VALIDATION)}
+            self._kept = {run: cut_back(self.folder / run, step) for run in RUNS}
         except (OSError, tf.errors.OpError) as error:
             raise WorkdirError(
                 f"The event files in {self.folder} cannot be cut back to step {step}: {error}"
@@ -75,6 +79,7 @@ class TensorBoardLog(StatusCallback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
         self._write_point(logs)
+        self._write_readings()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self.close()
@@ -114,6 +119,14 @@ class TensorBoardLog(StatusCallback):
         self._write_saves()
         self._write(TRAIN, train, status.step)
         self._write(VALIDATION, validation, status.step)
+
+    def _write_readings(self) -> None:
+        """What the stopping criteria measured, and what they compared it with."""
+        step, readings = self.status.step, self.status.readings
+        values = {f"stopping/{r.criterion}": r.value for r in readings if r.value is not None}
+        limits = {f"stopping/{r.criterion}": r.limit for r in readings if r.limit is not None}
+        self._write(CRITERIA, values, step)
+        self._write(LIMITS, {tag: limits[tag] for tag in values if tag in limits}, step)
 
     def _write(self, run: str, values: Mapping[str, float], step: int) -> None:
         # A run killed after an evaluation but before its checkpoint evaluates again.

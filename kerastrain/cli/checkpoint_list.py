@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kerastrain.cli.text_table import aligned
 from kerastrain.objective import Objective
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles, Record, size_text
 from kerastrain.workdir import read_json
@@ -136,15 +137,7 @@ def table(listed: Sequence[Listed], objective: Objective | None) -> list[str]:
     """Lines of aligned columns; the state comes last because a reason may be long."""
     name = objective.name if objective else "objective"
     rows = [("step", "epoch", name, "size", "age", "notes", "state"), *map(_row, listed)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            # Numbers to the right, words to the left.
-            cell.rjust(width) if column < 5 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return aligned(rows, left=(5, 6))
 
 
 def _row(one: Listed) -> tuple[str, ...]:

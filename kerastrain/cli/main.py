@@ -3,7 +3,8 @@
     kerastrain COMMAND --flag=value …
 
 A command is a module of this package with SUMMARY (one line), FLAGS (its absl
-flags, a FlagValues of its own) and `run(values) -> exit status`. It is imported
+flags, a FlagValues of its own) and `run(values) -> exit status`; one with `details()` says
+more at the end of its --help. It is imported
 when it is asked for; until it needs TensorFlow, TensorFlow is not imported.
 
 Exit status: 0 done; 1 an error that the message explains, or a bug (with its
@@ -28,6 +29,7 @@ COMMANDS = {
     "train": "Train a recipe, or go on with an interrupted run.",
     "evaluate": "Measure a run's exported model on the test split.",
     "checkpoints": "List, verify, pin, delete or go back to a run's checkpoints.",
+    "replay": "Try stopping criteria on recorded runs: what each would have saved and lost.",
     "verify_resume": "Prove exact resume: kill a training many times and compare every byte.",
 }
 
@@ -77,6 +79,8 @@ def _dispatch(arguments: list[str]) -> int:
     module = importlib.import_module(f"kerastrain.cli.{name}")
     if is_help_asked(rest):
         print(command_help(name, module.SUMMARY, module.FLAGS))
+        if hasattr(module, "details"):
+            print("\n" + module.details())
         return 0
     values = parse_flags(name, module.FLAGS, rest)
     quiet_tensorflow()

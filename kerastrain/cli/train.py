@@ -7,8 +7,8 @@ own is given with --set.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -57,20 +57,35 @@ flags.DEFINE_integer(
     "End after that many optimizer steps, if that is sooner. Default: no limit.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer(
+flags.DEFINE_string(
     "batch_size",
     None,
-    "Examples in one optimizer step, over all devices together. Default: the recipe's.",
+    "Examples in one optimizer step, over all devices together; all: every example in each "
+    "step. Default: the recipe's.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "optimizer",
     None,
-    "One of Keras's optimizers by name: adam, sgd, adamw, … Default: the recipe's.",
+    "One of Keras's optimizers by name, with its arguments if need be: adam, "
+    "'sgd(momentum=0.9, nesterov=True)', 'adamw(weight_decay=0.1, global_clipnorm=1.0, "
+    "use_ema=True)', … Default: the recipe's.",
     flag_values=FLAGS,
 )
-flags.DEFINE_float(
-    "learning_rate", None, "Default: the recipe's, or else the optimizer's.", flag_values=FLAGS
+flags.DEFINE_string(
+    "learning_rate",
+    None,
+    "A number; auto: what a learning-rate range test suggests (kerastrain find_lr shows it). "
+    "Default: the recipe's, or else the optimizer's.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "schedule",
+    None,
+    "How the learning rate changes: constant, 'cosine(warmup_epochs=1)', one_cycle, "
+    "'exponential(rate=0.9)', 'step(epochs=[30, 60])', 'plateau(patience=3)'. "
+    "Default: the recipe's.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "seed",
@@ -81,7 +96,15 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "patience",
     None,
-    "Stop after that many evaluations without a better objective. Default: the recipe's.",
+    "Stop after that many evaluations without a better objective: short for "
+    "--stop='patience(N)'. Default: the recipe's.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "stop",
+    None,
+    "When to stop: 'patience(5) or target(0.995)', 'gl(2) and after(epochs=3)', never, … "
+    "'kerastrain replay --help' lists the criteria. Default: --patience.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -94,7 +117,14 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "evaluate_every",
     TrainOptions.evaluate_every,
-    "How often the validation data are evaluated: 500steps, 1epoch, …",
+    "How often the validation data are evaluated: 500steps, 1epoch, 30s, … A time is turned "
+    "into steps once, by the measured time of a step, so that every start evaluates at the same.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "evaluate_examples",
+    None,
+    "Evaluate that many of the validation examples, always the same ones. Default: all.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -216,9 +246,19 @@ def options_from(values: flags.FlagValues) -> TrainOptions:
     for name in _PATHS:
         # The shell leaves the ~ of --data=~/x.csv to us.
         given[name] = given[name] and os.path.expanduser(given[name])
+    given["batch_size"] = _number_or_word(given["batch_size"], int)
+    given["learning_rate"] = _number_or_word(given["learning_rate"], float)
     path = locate_recipe(given["recipe"])
     given["workdir"] = given["workdir"] or os.path.join("runs", path.stem)
     return TrainOptions(**given, settings=settings)
+
+
+def _number_or_word(text: str | None, kind: Callable[[str], Any]) -> Any:
+    """The number that a text says, else the text, which the options know or refuse."""
+    try:
+        return text if text is None else kind(text)
+    except ValueError:
+        return text
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, str]:
@@ -237,7 +277,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, str]:
 
 
 def summary_lines(result: TrainResult) -> list[str]:
-    """What the run reached, and what to do next; why it ended, it has said when it did."""
+    """What the run reached, what to do next, and, last, why it ended."""
     lines = [f"already finished: {result.stopped}"] if result.already_finished else []
     if result.best:
         best = result.best
@@ -249,6 +289,11 @@ def summary_lines(result: TrainResult) -> list[str]:
         lines.append(f"export:  {result.export}")
         lines.append(f"next:    kerastrain evaluate --workdir={result.workdir}")
         lines.append(f"         tensorboard --logdir={result.workdir}")
+    if not result.already_finished and result.best:
+        reached = f"{result.best['name']} {_number(result.best['value'])}"
+        where = f"step {result.best['step']:,} ({reached})"
+        kept = f"The weights of {where} were restored and exported."
+        lines.append(f"stopped: {result.stopped} {kept}")
     return lines
 
 

@@ -20,7 +20,7 @@ from kerastrain.workdir import Workdir, read_json
 Remains = Mapping[str, Any]
 
 # What depends on the clock, and nothing else may be left out of a comparison.
-CLOCK = ("seconds", "examples_per_second")
+CLOCK = ("seconds", "evaluation_seconds", "examples_per_second")
 # Of result.json: where the run lies, and how it was asked to save.
 OF_THE_COMMAND = ("export", "given", "resolved")
 # TensorFlow's list of an export's objects, in which functions have numbers that count

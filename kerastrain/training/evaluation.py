@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -172,11 +172,17 @@ class Evaluator:
         state.strategy.run(one_replica)
 
 
-def as_floats(metrics: dict[str, Any]) -> dict[str, float]:
-    """Keras's metric results as plain numbers; a result of several is named by position."""
+def as_floats(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among metrics or logs; of an array one for each element: "f1_0", "f1_1".
+
+    What is no number (a callback may put a text into the logs) is left out.
+    """
     plain: dict[str, float] = {}
     for name, value in metrics.items():
-        array = np.asarray(value, np.float64)
+        try:
+            array = np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            continue
         if array.ndim == 0:
             plain[name] = float(array)
         else:

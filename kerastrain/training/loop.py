@@ -37,6 +37,7 @@ from kerastrain.training.signals import Signals
 from kerastrain.training.starts import Starts
 from kerastrain.training.state import TrainState
 from kerastrain.training.status import RunStatus, Save
+from kerastrain.training.stopping import evaluation_of, evaluations_of
 
 # Signals are obeyed and displays updated between chunks.
 CHUNK_SECONDS = 0.5
@@ -100,8 +101,9 @@ class Loop:
             steps_per_epoch=plan.steps_per_epoch,
             max_epochs=plan.epoch_at(plan.last_step),
         )
+        self._reported = _Reported()
         self.callbacks = keras.callbacks.CallbackList(
-            list(callbacks),
+            [*callbacks, self._reported],
             model=state.model,
             epochs=math.ceil(plan.last_step / plan.evaluate_every),
             steps=plan.evaluate_every,
@@ -201,6 +203,7 @@ class Loop:
         state = self.state
         self.status.seconds = state.host.get("seconds", 0.0)
         self._update_status()
+        self.status.evaluations = evaluations_of(self._timed_history())
         before = pristine_progress(self.callbacks.callbacks)
         self.callbacks.on_train_begin()
         state.model.stop_training = state.host.get("stop_training", False)
@@ -301,9 +304,20 @@ class Loop:
         if measured is None:
             state.assign_running_metrics(running)
             return
+        logs = self._reported.logs  # With what callbacks have added, as in fit's history.
         record = {"step": state.step, "epoch": self.plan.epoch_at(state.step), **as_floats(logs)}
         state.host.setdefault("history", []).append(record)
+        # Apart from the history, since the clock differs from start to start.
+        seconds = round(self.status.seconds, 3)
+        state.host.setdefault("evaluation_seconds", []).append(seconds)
+        evaluations = self.status.evaluations
+        evaluations.append(evaluation_of(len(evaluations), {**record, "seconds": seconds}))
         self._meter.reset()
+
+    def _timed_history(self) -> list[dict[str, Any]]:
+        host = self.state.host
+        records = zip(host.get("history", []), host.get("evaluation_seconds", []), strict=True)
+        return [{**record, "seconds": seconds} for record, seconds in records]
 
     def _finished_round(self) -> int:
         return math.ceil(self.state.step / self.plan.evaluate_every) - 1
@@ -379,6 +393,19 @@ class _Meter:
     @property
     def examples_per_second(self) -> float:
         return self._steps * self._examples_per_step / self._seconds if self._seconds else 0.0
+
+
+class _Reported(keras.callbacks.Callback):
+    """Comes last and keeps what an evaluation reported: Keras gives callbacks a copy of it."""
+
+    per_chunk = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logs: dict[str, Any] = {}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.logs = logs or {}
 
 
 def _finite(value: float | None) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kerastrain.objective import Objective
+from kerastrain.training.stopping.criterion import Evaluation, Reading
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class RunStatus:
             lie at fixed steps, so an interrupted run records the same ones.
         best: the best value of the objective so far, None before the first.
         best_step: the step of `best`.
+        evaluations: of the whole run, without one that callbacks are just told of.
+        readings: of the stopping criteria at the latest evaluation.
         saves: those that nobody has recorded yet; whoever does takes them away.
     """
 
@@ -51,4 +54,6 @@ class RunStatus:
     is_log_point: bool = False
     best: float | None = None
     best_step: int | None = None
+    evaluations: list[Evaluation] = field(default_factory=list)
+    readings: tuple[Reading, ...] = ()
     saves: list[Save] = field(default_factory=list)

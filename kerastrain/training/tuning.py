@@ -42,13 +42,13 @@ class Choice:
     Attributes:
         jit: compiled by XLA.
         log_every: steps between log points.
-        step_seconds: measured time of a step, None when it was not measured.
+        step_seconds: measured time of a step.
         reason: one line for people.
     """
 
     jit: bool
     log_every: int
-    step_seconds: float | None
+    step_seconds: float
     reason: str
 
     @property

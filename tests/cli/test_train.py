@@ -107,7 +107,7 @@ def test_an_unknown_recipe_is_refused_with_a_suggestion():
     [
         ("--recipe=nonsuch", 1, "There is no recipe 'nonsuch'."),
         ("--recipe=nonsuch.py", 1, "There is no recipe file 'nonsuch.py'."),
-        ("--batch_size=0", 1, "--batch_size is 0; expected a whole number of at least 1."),
+        ("--batch_size=0", 1, "expected a whole number of at least 1, or 'all'."),
         ("--evaluate_every=often", 1, "--evaluate_every is 'often'; expected"),
         ("--objective=val_los", 1, "Did you mean 'val_loss'?"),
         ("--set=hidden", 2, "--set is 'hidden'; expected name=value"),
@@ -133,6 +133,8 @@ def test_a_run_gets_its_options_and_reports_what_it_reached(started, capsys):
         "export:  runs/digits/export/digits/1",
         "next:    kerastrain evaluate --workdir=runs/digits",
         "         tensorboard --logdir=runs/digits",
+        "stopped: No better val_loss for 5 evaluations. The weights of step 1,250 (val_accuracy "
+        "0.9877) were restored and exported.",
     ]
 
 
