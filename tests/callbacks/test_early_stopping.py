@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import kerastrain
-from kerastrain.errors import CheckpointError, ObjectiveError
+from kerastrain.errors import CheckpointError, ObjectiveError, OptionsError
+from kerastrain.training.stopping import Patience, Target
 
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(64, 1)
 Y = 3 * X
@@ -218,3 +219,38 @@ def test_best_weights_written_by_a_first_attempt_are_not_written_again(tmp_path)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("ckpt-*")}
     write()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("ckpt-*")} == written
+
+
+def test_any_criterion_stops_fit():
+    callback = kerastrain.EarlyStopping(stop="gl(10) and after(epochs=3)")
+    _, _, history = fit(callback, [1.0, 2.0, 1.05, 1.2, 0.5])
+    assert len(history.epoch) == 4
+    assert callback.progress.verdict.says.startswith("the generalization loss of val_loss")
+
+
+def test_with_another_rule_the_best_is_still_the_best_of_the_monitored_metric(tmp_path):
+    callback = kerastrain.EarlyStopping(stop=Target(0.6) | Patience(9), directory=tmp_path)
+    net, script, _ = fit(callback, [1.0, 0.7, 0.9, 0.6, 0.1])
+    assert (callback.best, callback.best_epoch, callback.stopped_epoch) == (0.6, 3, 3)
+    np.testing.assert_array_equal(net.get_weights()[0], script.weights[3][0])
+
+
+def test_a_program_started_again_judges_what_was_recorded_by_its_own_rule(tmp_path):
+    first = kerastrain.EarlyStopping(stop="never", directory=tmp_path)
+    fit(first, [1.0, 0.5, 0.6])
+    again = kerastrain.EarlyStopping(stop="up(2, k=1)", directory=tmp_path)
+    _, _, history = fit(again, [0.7, 0.4])
+    assert len(history.epoch) == 1 and again.stopped_epoch == 3
+
+
+def test_a_stop_comes_instead_of_keras_arguments_and_not_beside_them():
+    with pytest.raises(OptionsError, match="decide the same thing"):
+        kerastrain.EarlyStopping(patience=3, stop="gl(2)")
+    with pytest.raises(OptionsError, match="Did you mean 'target'"):
+        kerastrain.EarlyStopping(stop="traget(2)")
+
+
+def test_a_metric_that_only_the_rule_needs_must_be_reported_too():
+    callback = kerastrain.EarlyStopping(stop=Target(0.9, monitor="val_auc"))
+    with pytest.raises(ObjectiveError, match="'val_auc', which is not among"):
+        fit(callback, [1.0])
