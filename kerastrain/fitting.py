@@ -23,6 +23,7 @@ from kerastrain.callbacks.progress import ProgressDisplay
 from kerastrain.callbacks.tensorboard import TensorBoardLog
 from kerastrain.job import Job
 from kerastrain.options import checkpoint_interval
+from kerastrain.schedules import parse_schedule, plateau_callback
 from kerastrain.training.cadence import Cadence
 from kerastrain.training.checkpoint_files import CheckpointFiles, checksum_of
 from kerastrain.training.checkpoints import CheckpointFolder
@@ -242,7 +243,12 @@ class Fitting:
         ]
         # What is measured comes before whatever reads the logs; EarlyStopping after the user's
         # own, so that at the end the best weights are the last word.
-        return [*self.parts.measurements, *others, early_stopping, *logs]
+        return [*self.parts.measurements, *others, *self._plateau(), early_stopping, *logs]
+
+    def _plateau(self) -> list[keras.callbacks.Callback]:
+        schedule = self.options.schedule
+        made = plateau_callback(parse_schedule(schedule), self.job.objective) if schedule else None
+        return [] if made is None else [made]
 
     @contextlib.contextmanager
     def _closing(self, loop: Loop, saver: Saver) -> Iterator[None]:

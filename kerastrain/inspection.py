@@ -26,6 +26,7 @@ from kerastrain.errors import RecipeError
 from kerastrain.export import verification
 from kerastrain.export.publishing import rehearse
 from kerastrain.job import Job
+from kerastrain.options import AUTO
 from kerastrain.preflight import (
     Preflight,
     check_disk,
@@ -36,13 +37,14 @@ from kerastrain.preflight import (
     check_rule,
     check_steps,
 )
+from kerastrain.schedules import parse_schedule, set_schedule
 from kerastrain.training.environment import (
     describe_environment,
     environment_differences,
     set_threads,
 )
 from kerastrain.training.evaluation import Evaluator
-from kerastrain.training.executor import Executor
+from kerastrain.training.executor import Batches, Executor
 from kerastrain.training.identity import describe_model, model_differences
 from kerastrain.training.randomness import deterministic_initializers
 from kerastrain.training.retention import Retention
@@ -170,11 +172,33 @@ class Inspection:
                 raise RecipeError(
                     f"{maker} returned {type(model).__name__}; expected a compiled keras.Model."
                 )
+            self._set_schedule(model, data)
             return TrainState(model, strategy=self.strategy, seed=options.seed, batch=first)
 
-    def _executor(self, state: TrainState, data: Data) -> tuple[Executor, Evaluator | None]:
-        step, size = self._step(state.model), self.options.batch_size
+    def _set_schedule(self, model: keras.Model, data: Data) -> None:
+        options = self.options
+        if options.schedule is not None and model.optimizer is not None:
+            set_schedule(
+                model.optimizer,
+                parse_schedule(options.schedule),
+                rate=None if options.learning_rate == AUTO else options.learning_rate,
+                steps_per_epoch=self._batches(data).steps_per_epoch,
+            )
+
+    def _batches(self, data: Data) -> Batches:
+        return Batches.of(
+            examples=len(data.train),
+            batch_size=self._batch_size(data),
+            replicas=self.strategy.num_replicas_in_sync,
+        )
+
+    def _batch_size(self, data: Data) -> int:
+        size = self.options.batch_size
         assert size is not None  # Resolving has filled it in.
+        return len(data.train) if isinstance(size, str) else size
+
+    def _executor(self, state: TrainState, data: Data) -> tuple[Executor, Evaluator | None]:
+        step, size = self._step(state.model), self._batch_size(data)
         executor = Executor(state, step, data.train, batch_size=size, seed=self.options.seed)
         validation = self._validation(data)
         return executor, None if validation is None else Evaluator(state, validation)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerastrain.errors import KerastrainError, OptionsError, RecipeError, suggestion
 from kerastrain.options import TrainOptions
+from kerastrain.schedules import parse_schedule
 
 if TYPE_CHECKING:
     import keras
@@ -96,9 +97,10 @@ class Recipe:
         filled = {
             name: value for name, value in fallbacks.items() if getattr(options, name) is None
         }
-        return dataclasses.replace(
+        resolved = dataclasses.replace(
             options, **filled, settings={**self.settings, **self._typed(options.settings)}
         )
+        return _with_schedule(resolved)
 
     def _typed(self, given: Mapping[str, Any]) -> dict[str, Any]:
         typed = {}
@@ -121,6 +123,16 @@ STANDARD: dict[str, Any] = {"max_epochs": 100, "batch_size": 128, "patience": 5}
 DECIDABLE = tuple(
     option.name for option in dataclasses.fields(TrainOptions) if option.default is None
 )
+
+
+def _with_schedule(options: TrainOptions) -> TrainOptions:
+    """The length of the run is part of a schedule that depends on it."""
+    if options.schedule is None:
+        return options
+    schedule = parse_schedule(options.schedule).with_length(
+        max_epochs=options.max_epochs, max_steps=options.max_steps
+    )
+    return dataclasses.replace(options, schedule=str(schedule))
 
 
 def _is_setting(default: Any) -> bool:

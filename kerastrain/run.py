@@ -98,7 +98,7 @@ def train(
     task: Task | None = None,
     max_epochs: int = STANDARD["max_epochs"],
     max_steps: int | None = None,
-    batch_size: int = STANDARD["batch_size"],
+    batch_size: int | str = STANDARD["batch_size"],
     patience: int | None = None,
     stop: Criterion | str | None = None,
     objective: str | None = None,
@@ -130,6 +130,7 @@ def train(
         validation, test: like `data`. The objective is measured on validation.
         task: what is predicted, for named outputs of the export (kerastrain.Classification,
             kerastrain.Regression).
+        batch_size: examples in a step, over all devices together; "all": every example.
         patience: evaluations without improvement that end the run; None: go to the budget.
         stop: any criterion of `kerastrain.training.stopping`, or its text, instead of `patience`.
         objective: "val_loss" (with validation), else "loss"; "val_score:max" for one whose

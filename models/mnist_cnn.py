@@ -7,7 +7,7 @@ whole command, on 2 cores of an Intel Xeon.
 
 Settings (`--set=NAME=VALUE`): `dataset` (mnist, fashion_mnist), `filters` of the first
 convolution (the second has twice as many), `hidden` units, `dropout` rate (half of it before
-the hidden units), `learning_rate_decay` in an epoch (1.0: none).
+the hidden units).
 """
 
 import kerastrain
@@ -39,14 +39,8 @@ def build_model(options, data):
     logits = layers.Dense(classes, dtype="float32", name="logits")(x)
     model = keras.Model(image, logits, name="mnist_cnn")
 
-    optimizer = kerastrain.build_optimizer(options)
-    optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(
-        options.learning_rate,
-        decay_steps=-(-len(data.train) // options.batch_size),
-        decay_rate=settings["learning_rate_decay"],
-    )
     model.compile(
-        optimizer=optimizer,
+        optimizer=kerastrain.build_optimizer(options),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -58,13 +52,13 @@ RECIPE = kerastrain.Recipe(
     build_model=build_model,
     # The loss is at its best some epochs before the accuracy is.
     objective="val_accuracy",
-    defaults={"max_epochs": 15, "patience": 6, "batch_size": 128, "learning_rate": 0.002},
-    reads=("data_dir",),
-    settings={
-        "dataset": "mnist",
-        "filters": 32,
-        "hidden": 128,
-        "dropout": 0.5,
-        "learning_rate_decay": 0.85,
+    defaults={
+        "max_epochs": 15,
+        "patience": 6,
+        "batch_size": 128,
+        "learning_rate": 0.002,
+        "schedule": "exponential(rate=0.85)",
     },
+    reads=("data_dir",),
+    settings={"dataset": "mnist", "filters": 32, "hidden": 128, "dropout": 0.5},
 )

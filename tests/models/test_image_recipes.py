@@ -14,6 +14,7 @@ from kerastrain.data.source import Classification, Data, Examples
 from kerastrain.errors import OptionsError
 from kerastrain.options import TrainOptions
 from kerastrain.recipe import load_recipe
+from kerastrain.schedules import parse_schedule
 
 IMAGE_RECIPES = ("digits", "mnist_mlp", "mnist_cnn")
 
@@ -83,18 +84,8 @@ def test_images_go_in_as_bytes_and_float32_logits_come_out(name, precision):
 
 SETTINGS = {
     "digits": {"hidden": "7", "dropout": "0.11"},
-    "mnist_mlp": {
-        "hidden": "7",
-        "dropout": "0.11",
-        "weight_decay": "0.3",
-        "learning_rate_decay": "0.5",
-    },
-    "mnist_cnn": {
-        "filters": "3",
-        "hidden": "7",
-        "dropout": "0.11",
-        "learning_rate_decay": "0.5",
-    },
+    "mnist_mlp": {"hidden": "7", "dropout": "0.11"},
+    "mnist_cnn": {"filters": "3", "hidden": "7", "dropout": "0.11"},
     "xor": {"hidden": "3"},
 }
 
@@ -112,21 +103,19 @@ def test_every_setting_changes_the_model(name, setting):
     assert described(changed) != described(build(name, data))
 
 
-@pytest.mark.parametrize("name", ["mnist_mlp", "mnist_cnn"])
-def test_the_learning_rate_starts_as_given_and_decays_by_the_epoch(name):
-    # 20 images in batches of 10: two steps an epoch.
-    model = build(
-        name,
-        random_images(name),
-        batch_size=10,
-        learning_rate=0.01,
-        settings={"learning_rate_decay": "0.25"},
+@pytest.mark.parametrize(
+    ("name", "optimizer", "schedule"),
+    [
+        ("mnist_mlp", "adamw(weight_decay=0.1)", "exponential(rate=0.9)"),
+        ("mnist_cnn", None, "exponential(rate=0.85)"),
+    ],
+)
+def test_optimizer_and_schedule_are_options_that_the_user_can_replace(name, optimizer, schedule):
+    assert (resolved(name).optimizer, parse_schedule(resolved(name).schedule)) == (
+        optimizer,
+        parse_schedule(schedule),
     )
-    rates = [float(model.optimizer.learning_rate)]
-    for _ in range(2):
-        model.optimizer.iterations.assign_add(2)
-        rates.append(float(model.optimizer.learning_rate))
-    assert rates == pytest.approx([0.01, 0.0025, 0.000625])
+    assert resolved(name, optimizer="sgd", schedule="constant").schedule == "constant"
 
 
 def test_the_optimizer_is_the_one_asked_for():
