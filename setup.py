@@ -24,7 +24,9 @@ DEPENDENCIES = [
     "rich>=13.7,<16",
 ]
 EXTRAS = {
+    "plot": ["matplotlib>=3.8,<4"],
     "test": [
+        "matplotlib>=3.8,<4",
         "pytest>=8.3,<10",
         "pytest-timeout>=2.3.1,<3",
         "pytest-xdist>=3.6,<4",

@@ -34,7 +34,7 @@ class Job:
     given: TrainOptions
     options: TrainOptions
     load_data: Callable[[], Data]
-    build_model: Callable[[Data], keras.Model]
+    build_model: Callable[[TrainOptions, Data], keras.Model]
     step: StepFunction | None = None
     recipe: str | None = None
     recipe_sha256: str | None = None

@@ -1,6 +1,7 @@
 """Pictures, by matplotlib: an extra (`pip install 'kerastrain[plot]'`).
 
     draw_replay([("runs/a", "gl(2)", outcome), …], Path("replay.png"))
+    draw_range_test(range_test, Path("rates.png"), title="digits")
 
 matplotlib is imported when something is drawn. Figures are made without pyplot, so that
 nothing of a program's own plotting changes.
@@ -19,6 +20,8 @@ from kerastrain.training.stopping import Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from kerastrain.training.range_test import RangeTest
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -51,6 +54,28 @@ def draw_replay(replayed: Sequence[tuple[str, str, Outcome]], path: Path) -> Non
     for position, run in enumerate(runs, start=1):
         axes = figure.add_subplot(len(runs), 1, position)
         _draw_run(axes, run, [(rule, found) for name, rule, found in replayed if name == run])
+    figure.savefig(path, dpi=150)
+
+
+def draw_range_test(found: RangeTest, path: Path, *, title: str) -> None:
+    """The losses of a learning-rate range test, smoothed and not, and the suggested rate.
+
+    Args:
+        path: PNG, SVG or PDF, by its ending.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.semilogx(found.rates, found.losses, color="0.75", lw=0.8, label="of each batch")
+    axes.semilogx(found.rates, found.smoothed, color="0.2", lw=1.6, label="smoothed")
+    if found.suggestion is not None:
+        label = f"suggested: {found.suggestion:g}"
+        axes.axvline(found.suggestion, color="tab:red", ls="--", label=label)
+    axes.set(title=title, xlabel="learning rate", ylabel="training loss")
+    _fit_to_values(axes, found.smoothed)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
 

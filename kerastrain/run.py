@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
     from kerastrain.callbacks.early_stopping import EarlyStopping
     from kerastrain.job import Job
+    from kerastrain.training.range_test import RangeTest
     from kerastrain.training.steps import StepFunction
 
 logger = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ def train(
             given=options,
             options=options,
             load_data=lambda: given,
-            build_model=lambda _: _model_of(model),
+            build_model=lambda _, __: _model_of(model),
             step=step,
             rule=rule,
             callbacks=callbacks,
@@ -247,6 +248,19 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
             return Session(job, place, starts=Starts(place), signals=signals).dry_run()
 
 
+def find_learning_rate(options: TrainOptions) -> RangeTest:
+    """What `--learning_rate=auto` does before the training; nothing is written.
+
+    Raises:
+        KerastrainError: data or model cannot be made, or the loss never falls.
+    """
+    with _answering_signals():
+        from kerastrain.assembly import Assembly
+
+        assembly = Assembly(_recipe_job(options, override=False), None)
+        return assembly.range_test(assembly.load_data())
+
+
 def _recipe_job(options: TrainOptions, *, override: bool) -> Job:
     loaded = load_recipe(options.recipe)
     resolved = loaded.recipe.resolve(options)
@@ -258,8 +272,8 @@ def _recipe_job(options: TrainOptions, *, override: bool) -> Job:
         given=options,
         options=resolved,
         load_data=lambda: _own_code(loaded, lambda: loaded.recipe.load_data(job.options)),
-        build_model=lambda data: _own_code(
-            loaded, lambda: loaded.recipe.build_model(job.options, data)
+        build_model=lambda options, data: _own_code(
+            loaded, lambda: loaded.recipe.build_model(options, data)
         ),
         step=loaded.recipe.step,
         recipe=options.recipe,

@@ -31,6 +31,7 @@ LAYERS = (
     "outcome",
     "preflight",
     "job",
+    "assembly",
     "inspection",
     "fitting",
     "session",

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "Train a recipe, or go on with an interrupted run.",
     "evaluate": "Measure a run's exported model on the test split.",
     "checkpoints": "List, verify, pin, delete or go back to a run's checkpoints.",
+    "find_lr": "Run a learning-rate range test and suggest a learning rate.",
     "replay": "Try stopping criteria on recorded runs: what each would have saved and lost.",
     "verify_resume": "Prove exact resume: kill a training many times and compare every byte.",
 }

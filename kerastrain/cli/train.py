@@ -6,6 +6,7 @@ own is given with --set.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -214,7 +215,6 @@ flags.DEFINE_boolean(
     flag_values=FLAGS,
 )
 
-_OF_THE_COMMAND = ("set", "override", "dry_run")
 _PATHS = ("recipe", "workdir", "data", "data_dir")
 
 
@@ -236,20 +236,24 @@ def run(values: flags.FlagValues) -> int:
 def options_from(values: flags.FlagValues) -> TrainOptions:
     """The options that the flags say; what they leave open is the recipe's to decide.
 
+    A command with fewer flags may have its options read by this, too.
+
     Raises:
         RecipeError: there is no such recipe.
         OptionsError: a value is out of range.
         UsageError: --set is malformed.
     """
     settings = parse_settings(values["set"].value)
-    given = {name: values[name].value for name in values if name not in _OF_THE_COMMAND}
+    names = {field.name for field in dataclasses.fields(TrainOptions)}
+    given = {name: values[name].value for name in values if name in names}
     for name in _PATHS:
         # The shell leaves the ~ of --data=~/x.csv to us.
-        given[name] = given[name] and os.path.expanduser(given[name])
+        if given.get(name):
+            given[name] = os.path.expanduser(given[name])
     given["batch_size"] = _number_or_word(given["batch_size"], int)
-    given["learning_rate"] = _number_or_word(given["learning_rate"], float)
+    given["learning_rate"] = _number_or_word(given.get("learning_rate"), float)
     path = locate_recipe(given["recipe"])
-    given["workdir"] = given["workdir"] or os.path.join("runs", path.stem)
+    given["workdir"] = given.get("workdir") or os.path.join("runs", path.stem)
     return TrainOptions(**given, settings=settings)
 
 

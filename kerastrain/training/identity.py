@@ -9,14 +9,16 @@ learning rate or a loss; their configurations can.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 
 
 def describe_model(model: keras.Model) -> dict[str, Any]:
@@ -76,3 +78,17 @@ def _flat(prefix: str, value: Any) -> dict[str, Any]:
     for name, item in pairs:
         flat.update(_flat(name, item))
     return flat
+
+
+@contextlib.contextmanager
+def automatic_names_restored() -> Iterator[None]:
+    """Layers made afterwards are named as if none had been made inside ("dense", not "dense_1")."""
+    counters = global_state.get_global_attribute("object_name_uids")
+    before = {} if counters is None else dict(counters)
+    try:
+        yield
+    finally:
+        counters = global_state.get_global_attribute("object_name_uids")
+        if counters is not None:
+            counters.clear()
+            counters.update(before)

@@ -76,7 +76,8 @@ def range_test(executor: Executor, state: TrainState, *, steps: int = STEPS) -> 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
     """An exponential mean; from the first loss that is not finite on, infinite."""
-    moments, means = Moments(SMOOTHING), []
+    moments = Moments(SMOOTHING)
+    means: list[float] = []
     for loss in losses:
         if not math.isfinite(loss) or (means and means[-1] == math.inf):
             means.append(math.inf)

@@ -157,7 +157,7 @@ def test_an_error_leaves_no_temporary_folder(monkeypatch, tmp_path):
 def test_help_lists_the_flags_of_both(capsys):
     assert main(["verify_resume", "--help"]) == 0
     out = capsys.readouterr().out
-    assert "--kills=N" in out and "--learning_rate=X" in out and "--override" not in out
+    assert "--kills=N" in out and "--learning_rate=TEXT" in out and "--override" not in out
 
 
 def test_a_kill_says_what_it_cost():

@@ -1,0 +1,123 @@
+"""`kerastrain find_lr`: a learning-rate range test, its curve, and what it suggests.
+
+    kerastrain find_lr --recipe=digits
+    kerastrain find_lr --recipe=tabular --data=housing.csv --target=price --plot=rates.png
+
+It trains a few steps of a model that is thrown away; no work directory is needed or touched.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from kerastrain.cli import train
+from kerastrain.cli.terminal_chart import chart
+
+if TYPE_CHECKING:
+    from kerastrain.training.range_test import RangeTest
+
+SUMMARY = "Run a learning-rate range test and suggest a learning rate."
+# Of train's flags, those that change what is trained in its first steps.
+KEPT = (
+    "recipe",
+    "data",
+    "data_dir",
+    "target",
+    "batch_size",
+    "optimizer",
+    "seed",
+    "strategy",
+    "precision",
+    "set",
+)
+FLAGS = copy.deepcopy(train.FLAGS)
+for _name in list(FLAGS):
+    if _name not in KEPT:
+        delattr(FLAGS, _name)
+
+flags.DEFINE_string(
+    "plot",
+    None,
+    "Draw the curve into this file (PNG, SVG or PDF). Needs matplotlib "
+    "(pip install 'kerastrain[plot]').",
+    flag_values=FLAGS,
+)
+flags.DEFINE_boolean(
+    "json",
+    False,
+    'Print one line {"suggestion": …, "rates": […], "losses": […]} and nothing else.',
+    flag_values=FLAGS,
+)
+
+
+def run(values: flags.FlagValues) -> int:
+    """Makes the test, shows what it found, and returns the exit status."""
+    if values.plot:
+        from kerastrain.plots import check_can_draw
+
+        check_can_draw(Path(values.plot))
+    options = train.options_from(values)
+    if values.json:
+        # One line and nothing else: what is only to be known is not said; warnings are.
+        logging.getLogger("kerastrain").setLevel(logging.WARNING)
+    from kerastrain.run import find_learning_rate
+
+    found = find_learning_rate(options)
+    if values.json:
+        print(json.dumps(as_plain_values(found)))
+    else:
+        print("\n".join(lines(found, command=train_command(values))))
+    if values.plot:
+        from kerastrain.plots import draw_range_test
+
+        draw_range_test(found, Path(values.plot), title=f"{options.recipe}")
+        if not values.json:
+            print(f"picture: {values.plot}")
+    return 0
+
+
+def lines(found: RangeTest, *, command: str) -> list[str]:
+    """The curve of the smoothed loss, the suggestion, and what to do with it."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    smoothed = within_view(found.smoothed)
+    return [
+        *chart(found.rates, smoothed, width=width, marked=found.suggestion,
+               x_label="learning rate (the line: suggested); smoothed loss of the training"),
+        "",
+        f"suggested learning rate: {found.suggestion:g}",
+        f"next:    {command} --learning_rate={found.suggestion:g}",
+    ]  # fmt: skip
+
+
+def within_view(smoothed: tuple[float, ...]) -> list[float]:
+    """Without the last rise, which would flatten all that came before."""
+    start = smoothed[0]
+    least = min(smoothed)
+    limit = start + (start - least)
+    return [value if value <= limit else float("inf") for value in smoothed]
+
+
+def train_command(values: flags.FlagValues) -> str:
+    """The train command with what was given here."""
+    given = [name for name in KEPT if values[name].present]
+    parts = ["kerastrain train"]
+    for name in given:
+        value = values[name].value
+        for each in value if isinstance(value, list) else [value]:
+            parts.append(f"--{name}={shlex.quote(str(each))}")
+    return " ".join(parts)
+
+
+def as_plain_values(found: RangeTest) -> dict[str, object]:
+    """What --json prints; a last loss that is not finite is null."""
+    losses = [loss if math.isfinite(loss) else None for loss in found.losses]
+    return {"suggestion": found.suggestion, "rates": list(found.rates), "losses": losses}

@@ -1,0 +1,123 @@
+"""`kerastrain find_lr`, and `--learning_rate=auto` in training."""
+
+import json
+import math
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kerastrain.cli.find_lr import KEPT
+from kerastrain.cli.main import main
+from kerastrain.cli.terminal_chart import chart
+from kerastrain.cli.train import FLAGS
+from kerastrain.export import verification
+from kerastrain.options import TrainOptions
+from kerastrain.run import dry_run, run_recipe
+
+
+@pytest.fixture(autouse=True)
+def checked_here(monkeypatch):
+    here = SimpleNamespace(check=verification.check)
+    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+
+
+def test_the_curve_and_the_suggestion_are_shown_and_nothing_is_left_behind(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["find_lr", "--recipe=xor", "--optimizer=sgd(momentum=0.9)"]) == 0
+    out = capsys.readouterr().out
+    assert "•" in out and "1e-3" in out
+    rate = float(out.partition("suggested learning rate: ")[2].split()[0])
+    assert 0.01 < rate < 5
+    assert (
+        "next:    kerastrain train --recipe=xor --optimizer='sgd(momentum=0.9)' "
+        f"--learning_rate={rate:g}" in out
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["find_lr", "--recipe=xor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["suggestion"] > 0 and len(found["rates"]) == len(found["losses"])
+
+
+def test_a_picture_is_drawn(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "rates.png"
+    assert main(["find_lr", "--recipe=xor", f"--plot={picture}"]) == 0
+    assert picture.stat().st_size > 5000
+    assert f"picture: {picture}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--recipe=nonsuch"], "There is no recipe 'nonsuch'"),
+        (["--learning_rate=0.1"], "has no flag '--learning_rate'"),
+        (["--optimizer=sgd(momentun=0.9)", "--recipe=xor"], "Did you mean 'momentum'"),
+        (["--plot=rates.bmp"], "expected a file name that ends in"),
+        (["--batch_size=none"], "expected a whole number"),
+    ],
+)
+def test_what_is_wrong_is_said(capsys, arguments, says):
+    assert main(["find_lr", *arguments]) in (1, 2)
+    assert says in capsys.readouterr().err
+
+
+def test_its_flags_are_trains():
+    assert set(KEPT) <= set(FLAGS)
+
+
+def xor(workdir, **options):
+    settings = {"learning_rate": "auto", "max_epochs": 20, "jit": "off", **options}
+    return run_recipe(TrainOptions(recipe="xor", workdir=str(workdir), **settings))
+
+
+def test_auto_trains_as_with_the_rate_that_it_finds(tmp_path):
+    found = xor(tmp_path / "auto")
+    rate = json.loads((tmp_path / "auto" / "run.json").read_text())["found_learning_rate"]
+    said = xor(tmp_path / "said", learning_rate=rate)
+    assert (found.history, found.best) == (said.history, said.best)
+    record = json.loads((tmp_path / "auto" / "run.json").read_text())
+    # A layer made after the test has the name that it would have had without.
+    assert record["model"] == json.loads((tmp_path / "said" / "run.json").read_text())["model"]
+
+
+def test_a_later_start_takes_the_rate_that_the_first_one_found(tmp_path, monkeypatch):
+    whole = xor(tmp_path / "whole", max_epochs=30)
+    xor(tmp_path / "run")
+    monkeypatch.setattr("kerastrain.assembly.range_test", None)  # It must not be made again.
+    longer = xor(tmp_path / "run", max_epochs=30)
+    assert longer.history == whole.history
+    assert xor(tmp_path / "run", max_epochs=30).already_finished
+
+
+def test_a_rehearsal_says_the_rate(tmp_path):
+    options = TrainOptions(recipe="xor", workdir=str(tmp_path / "run"), learning_rate="auto")
+    assert any("by a range test of" in line for line in dry_run(options))
+
+
+def test_a_schedule_begins_with_the_rate_that_was_found(tmp_path):
+    xor(tmp_path / "run", schedule="exponential(rate=0.5)", max_epochs=2)
+    rate = json.loads((tmp_path / "run" / "run.json").read_text())["found_learning_rate"]
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    rates = [line["learning_rate"] for line in lines if line["kind"] == "evaluation"]
+    assert rates == pytest.approx([rate / 2, rate / 4], rel=1e-5)
+
+
+@given(
+    values=st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=60),
+    width=st.integers(0, 200),
+)
+def test_any_curve_can_be_shown(values, width):
+    rates = [10 ** (-6 + i / 10) for i in range(len(values))]
+    lines = chart(rates, values, width=width, marked=rates[0], x_label="rate")
+    assert all(len(line) <= max(width, 32) + 6 for line in lines)
+    if any(map(math.isfinite, values)):
+        assert any("•" in line for line in lines)
