@@ -17,6 +17,7 @@ from kerastrain.errors import TrainingError
 from kerastrain.options import TrainOptions
 from kerastrain.training.loop import Ended
 from kerastrain.training.stopping import Verdict, record_of
+from kerastrain.workdir import strict_json
 
 Record = Mapping[str, Any]
 
@@ -98,20 +99,8 @@ def stop_report(
         "step": ended.step,
         "rule": str(early_stopping.rule),
         "criteria": [] if verdict is None else [each.criterion for each in verdict.because],
-        "readings": [
-            {**asdict(each), "value": _strict(each.value), "limit": _strict(each.limit)}
-            for each in readings
-        ],
+        "readings": strict_json([asdict(each) for each in readings]),
         "last_evaluation": None if latest is None else record_of(latest),
         "best": dict(best),
         "restored": {"step": best["step"], "weights": weights},
     }
-
-
-def _strict(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def strict(history: Sequence[Record]) -> list[dict[str, float | None]]:
-    """The history as strict JSON has it: None for what is not a finite number."""
-    return [{name: _strict(value) for name, value in record.items()} for record in history]

@@ -22,7 +22,7 @@ from kerastrain.fitting import Fitting, Parts
 from kerastrain.inspection import Inspected, Inspection
 from kerastrain.job import Job
 from kerastrain.options import Interval, checkpoint_interval
-from kerastrain.outcome import best_of, explanation, stop_report, strict
+from kerastrain.outcome import best_of, explanation, stop_report
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles
 from kerastrain.training.executor import Executor
 from kerastrain.training.loop import Ended
@@ -31,7 +31,7 @@ from kerastrain.training.rollback import read_rollbacks
 from kerastrain.training.signals import Signals
 from kerastrain.training.starts import Starts
 from kerastrain.training.tuning import Choice, measure
-from kerastrain.workdir import Workdir, read_json, write_bytes, write_json
+from kerastrain.workdir import Workdir, read_json, strict_json, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Session:
             "given": self.job.given.to_json(),
             "resolved": self.options.to_json(),
             "rollbacks": [asdict(rollback) for rollback in read_rollbacks(self.workdir)],
-            "history": strict(history),
+            "history": strict_json(history),
         }
         weights = self.workdir.best_checkpoints / f"{PREFIX}-{best['step']}"
         write_json(

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -244,6 +245,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Like `write_bytes`, for a JSON object, indented for people."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def strict_json(value: Any) -> Any:
+    """The same value with None for every number that is not finite: JSON has no word for it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: strict_json(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict_json(each) for each in value]
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:

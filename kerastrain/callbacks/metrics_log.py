@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Literal
 from kerastrain.callbacks.append_only import AppendOnlyFile
 from kerastrain.callbacks.status_callback import StatusCallback, metric_values
 from kerastrain.training.status import RunStatus
-from kerastrain.workdir import write_bytes
+from kerastrain.workdir import strict_json, write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -105,11 +104,7 @@ def _record(kind: Kind, status: RunStatus, logs: Mapping[str, Any] | None) -> di
     if status.examples_per_second:
         after["examples_per_second"] = round(status.examples_per_second, 1)
     metrics = {n: v for n, v in metric_values(logs).items() if n not in before | after}
-    return {name: _strict(value) for name, value in (before | metrics | after).items()}
-
-
-def _strict(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return strict_json(before | metrics | after)
 
 
 def cut_back(path: Path, step: int) -> list[dict[str, Any]]:

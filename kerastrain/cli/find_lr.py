@@ -9,9 +9,9 @@ It trains a few steps of a model that is thrown away; no work directory is neede
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import logging
-import math
 import shlex
 import shutil
 from pathlib import Path
@@ -21,6 +21,7 @@ from absl import flags
 
 from kerastrain.cli import train
 from kerastrain.cli.terminal_chart import chart
+from kerastrain.workdir import strict_json
 
 if TYPE_CHECKING:
     from kerastrain.training.range_test import RangeTest
@@ -73,7 +74,8 @@ def run(values: flags.FlagValues) -> int:
 
     found = find_learning_rate(options)
     if values.json:
-        print(json.dumps(as_plain_values(found)))
+        values_found = {**dataclasses.asdict(found), "suggestion": found.suggestion}
+        print(json.dumps(strict_json(values_found)))
     else:
         print("\n".join(lines(found, command=train_command(values))))
     if values.plot:
@@ -115,9 +117,3 @@ def train_command(values: flags.FlagValues) -> str:
         for each in value if isinstance(value, list) else [value]:
             parts.append(f"--{name}={shlex.quote(str(each))}")
     return " ".join(parts)
-
-
-def as_plain_values(found: RangeTest) -> dict[str, object]:
-    """What --json prints; a last loss that is not finite is null."""
-    losses = [loss if math.isfinite(loss) else None for loss in found.losses]
-    return {"suggestion": found.suggestion, "rates": list(found.rates), "losses": losses}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from kerastrain.training.stopping import (
     read_evaluations,
 )
 from kerastrain.training.stopping.criterion import shown
-from kerastrain.workdir import Workdir, read_json
+from kerastrain.workdir import Workdir, read_json, strict_json
 
 SUMMARY = "Try stopping criteria on recorded runs: what each would have saved and lost."
 FLAGS = flags.FlagValues()
@@ -122,7 +121,7 @@ def run(values: flags.FlagValues) -> int:
         replayed += replay(Workdir(os.path.expanduser(folder)), rules)
     if values.json:
         for each in replayed:
-            print(json.dumps(as_plain_values(each)))
+            print(json.dumps(strict_json(as_plain_values(each))))
     else:
         print_tables(replayed)
     if values.plot:
@@ -214,32 +213,30 @@ def _cells(found: Outcome) -> tuple[str, ...]:
 
 
 def _lost(found: Outcome) -> str:
-    return f"{found.lost:.2g} ({relative_loss(found):.1%})" if found.lost else "nothing"
-
-
-def relative_loss(found: Outcome) -> float:
-    """What is lost as a share of the best value's size; NaN when it is not known."""
-    if found.lost is None or found.best_of_all is None:
-        return math.nan
-    size = abs(found.best_of_all.value(found.objective.name))
-    return found.lost / size if size else (math.inf if found.lost else 0.0)
+    return f"{found.lost:.2g} ({found.lost_percent:.1f} %)" if found.lost else "nothing"
 
 
 def print_means(replayed: Sequence[Replayed]) -> None:
     """The mean over the runs, of those criteria that were tried on all."""
     runs = {each.run for each in replayed}
-    rows = [("criterion", "stopped", "lost, of the best value", "at worst", "saved, of steps")]
+    rows = [("criterion", "stopped", "lost", "at worst", "saved, of steps")]
     for rule in dict.fromkeys(each.rule for each in replayed):
         found = [each.found for each in replayed if each.rule == rule]
         if len(found) == len(runs):
-            losses = [relative_loss(each) for each in found]
+            losses = [each.lost_percent for each in found]
             stopped = sum(each.stopped_at is not None for each in found)
             saved = sum(each.share_saved for each in found) / len(found)
             mean, worst = sum(losses) / len(losses), max(losses)
             rows.append(
-                (rule, f"{stopped} of {len(found)}", f"{mean:.2%}", f"{worst:.2%}", f"{saved:.0%}")
+                (
+                    rule,
+                    f"{stopped} of {len(found)}",
+                    f"{mean:.1f} %",
+                    f"{worst:.1f} %",
+                    f"{saved:.0%}",
+                )
             )
-    print(f"Mean over {len(runs)} runs:")
+    print(f"Mean over {len(runs)} runs; lost: in percent of the best error")
     print("\n".join(aligned(rows)))
 
 
@@ -267,6 +264,7 @@ def as_plain_values(replayed: Replayed) -> dict[str, Any]:
         "best": at(found.best),
         "best_of_all": at(found.best_of_all),
         "lost": found.lost,
+        "lost_percent": found.lost_percent,
         "seconds_saved": found.seconds_saved,
         "share_of_steps_saved": found.share_saved,
     }

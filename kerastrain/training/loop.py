@@ -38,6 +38,7 @@ from kerastrain.training.starts import Starts
 from kerastrain.training.state import TrainState
 from kerastrain.training.status import RunStatus, Save
 from kerastrain.training.stopping import evaluation_of, evaluations_of
+from kerastrain.workdir import strict_json
 
 # Signals are obeyed and displays updated between chunks.
 CHUNK_SECONDS = 0.5
@@ -176,10 +177,13 @@ class Loop:
         """What a checkpoint's record says, so that nobody need read its variables for it."""
         history = self.state.host.get("history", [])
         is_evaluated = bool(history) and history[-1]["step"] == self.state.step
+        objective = history[-1].get(self.objective.name) if is_evaluated else None
         return {
             "epoch": self.plan.epoch_at(self.state.step),
             "seconds": self.status.seconds,
-            "objective": _finite(history[-1].get(self.objective.name)) if is_evaluated else None,
+            "objective": strict_json(history[-1].get(self.objective.name))
+            if is_evaluated
+            else None,
             "rollbacks": self.state.host.get("rollbacks", 0),
         }
 
@@ -406,10 +410,6 @@ class _Reported(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.logs = logs or {}
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _listens_to_batches(callback: keras.callbacks.Callback) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kerastrain.errors import WorkdirError
 from kerastrain.training.stopping.criterion import Evaluation
+from kerastrain.workdir import strict_json
 
 Record = Mapping[str, Any]
 
@@ -38,12 +39,11 @@ def evaluation_of(index: int, record: Record) -> Evaluation:
 
 def record_of(evaluation: Evaluation) -> dict[str, Any]:
     """The record that `evaluations_of` reads, as strict JSON."""
-    values = {name: v if math.isfinite(v) else None for name, v in evaluation.values.items()}
     return {
         "step": evaluation.step,
         "epoch": evaluation.epoch,
         "seconds": round(evaluation.seconds, 3),
-        **values,
+        **strict_json(evaluation.values),
     }
 
 

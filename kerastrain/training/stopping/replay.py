@@ -6,11 +6,13 @@ found.stopped_at, found.best, found.lost
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kerastrain.objective import Objective
 from kerastrain.training.stopping.criterion import Criterion, Evaluation, Verdict
+from kerastrain.training.stopping.prechelt import error_of, generalization_loss
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,21 @@ class Outcome:
             return None
         name = self.objective.name
         return abs(self.best_of_all.value(name) - self.best.value(name))
+
+    @property
+    def lost_percent(self) -> float:
+        """The same as Prechelt's generalization loss: in percent of the best error; NaN: unknown.
+
+        For an accuracy the error is what is missing to one (`stopping.prechelt`).
+        """
+        if self.best is None or self.best_of_all is None:
+            return math.nan
+        name = self.objective.name
+        error, least = (
+            error_of(self.objective, each.value(name), None)
+            for each in (self.best, self.best_of_all)
+        )
+        return generalization_loss(error, least)
 
     @property
     def seconds_saved(self) -> float:
