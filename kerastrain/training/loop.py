@@ -181,9 +181,7 @@ class Loop:
         return {
             "epoch": self.plan.epoch_at(self.state.step),
             "seconds": self.status.seconds,
-            "objective": strict_json(history[-1].get(self.objective.name))
-            if is_evaluated
-            else None,
+            "objective": strict_json(objective),
             "rollbacks": self.state.host.get("rollbacks", 0),
         }
 

@@ -62,7 +62,7 @@ def test_without_a_criterion_a_selection_is_tried(tmp_path, capsys):
 def test_several_runs_are_compared_by_their_means(tmp_path, capsys):
     one, other = make_run(tmp_path / "a"), make_run(tmp_path / "b", [1.0, 0.5, 0.6, 0.7, 0.8])
     main(["replay", f"--workdir={one},{other}", "--stop=patience(2)"])
-    means = capsys.readouterr().out.partition("Mean over 2 runs:")[2]
+    means = capsys.readouterr().out.partition("Mean over 2 runs;")[2]
     # 60 % and nothing lost; 3 of 7 and 1 of 5 evaluations saved.
     assert row(means, "patience(2)") == [
         "patience(2)",

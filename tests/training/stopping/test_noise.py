@@ -55,8 +55,10 @@ def test_mean_and_deviation_are_those_of_weights_that_fade(values, beta):
     weights = np.array([beta ** (len(values) - 1 - i) for i in range(len(values))])
     mean = np.average(values, weights=weights)
     deviation = math.sqrt(np.average((np.array(values) - mean) ** 2, weights=weights))
-    assert moments.mean == pytest.approx(mean, rel=1e-9, abs=1e-6)
-    assert moments.deviation == pytest.approx(deviation, rel=1e-6, abs=1e-3)
+    # The deviation is a root, so what is lost by rounding is a root of the precision.
+    scale = max(map(abs, values))
+    assert moments.mean == pytest.approx(mean, rel=1e-9, abs=1e-12 * scale)
+    assert moments.deviation == pytest.approx(deviation, rel=1e-6, abs=1e-6 * scale)
 
 
 def test_a_plateau_is_a_small_sample_deviation_of_the_last_values():
