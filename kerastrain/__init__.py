@@ -3,6 +3,7 @@
     import kerastrain
     result = kerastrain.train(model, (x, y), validation=(xv, yv), workdir="runs/mine")
     model.fit(..., callbacks=[kerastrain.EarlyStopping(monitor="val_loss", patience=5)])
+    kerastrain.train(..., stop=kerastrain.stopping.GL(5) & kerastrain.stopping.After(epochs=3))
 
 Names are imported when they are first used: `import kerastrain` alone does not
 import TensorFlow.
@@ -29,7 +30,10 @@ _HOMES = {
     "train": "kerastrain.run",
 }
 
-__all__ = sorted(_HOMES)
+# Modules under a shorter name: kerastrain.stopping.Patience(5).
+_MODULES = {"stopping": "kerastrain.training.stopping"}
+
+__all__ = sorted([*_HOMES, *_MODULES])
 
 if TYPE_CHECKING:
     from kerastrain.callbacks.early_stopping import EarlyStopping as EarlyStopping
@@ -44,14 +48,17 @@ if TYPE_CHECKING:
     from kerastrain.recipe import Recipe as Recipe
     from kerastrain.run import TrainResult as TrainResult
     from kerastrain.run import train as train
+    from kerastrain.training import stopping as stopping
     from kerastrain.training.steps import supervised_step as supervised_step
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'kerastrain' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

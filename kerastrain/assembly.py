@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,12 +48,14 @@ class Assembly:
 
     Attributes:
         options: the job's; with a learning rate that was found, once `take_rate` was told.
+        found_rate: that one, else None.
         environment: as it is now.
     """
 
     def __init__(self, job: Job, environment: Mapping[str, Any] | None):
         self.job = job
         self.options = job.options
+        self.found_rate: float | None = None
         set_threads(environment)
         if tf.config.list_physical_devices("GPU"):
             # Without it the same step can give other bytes on a GPU.
@@ -76,6 +79,7 @@ class Assembly:
 
     def take_rate(self, rate: float) -> None:
         """From now on models are made with this learning rate."""
+        self.found_rate = rate
         self.options = dataclasses.replace(self.options, learning_rate=rate)
 
     def state(self, data: Data) -> TrainState:
@@ -119,10 +123,17 @@ class Assembly:
         options = dataclasses.replace(self.options, learning_rate=TRIAL_RATE, schedule=None)
         with automatic_names_restored():
             state = self._state(options, data)
-            found = range_test(self.executor(state, data), state)
+            found = range_test(
+                state,
+                self.step(state.model),
+                data.train,
+                batch_size=self._batch_size(data),
+                seed=options.seed,
+            )
         if found.suggestion is None:
+            never = "never fell" if math.isfinite(found.losses[0]) else "was not finite at once"
             raise OptionsError(
-                f"In a range test from {FIRST_RATE:g} to {LAST_RATE:g} the loss never fell, so no "
+                f"In a range test from {FIRST_RATE:g} to {LAST_RATE:g} the loss {never}, so no "
                 "learning rate can be suggested. Give --learning_rate a number; see whether the "
                 "model can learn from these data."
             )
@@ -130,6 +141,8 @@ class Assembly:
 
     def _state(self, options: TrainOptions, data: Data) -> TrainState:
         first = data.train.take(np.arange(min(4, len(data.train)))).structure()
+        # "all" is a number for recipes, which may reckon with it.
+        options = dataclasses.replace(options, batch_size=self._batch_size(data))
         with self.strategy.scope(), deterministic_initializers(options.seed):
             with _dtype_policy(None if self.job.recipe is None else options.precision):
                 model = self.job.build_model(options, data)

@@ -30,6 +30,14 @@ class OptionsError(KerastrainError):
     """An option has a value that cannot be used, or contradicts another."""
 
 
+class ArgumentError(OptionsError):
+    """One argument of something that is given by name, a criterion, say, has such a value."""
+
+    def __init__(self, message: str, *, argument: str = ""):
+        super().__init__(message)
+        self.argument = argument
+
+
 class RecipeError(KerastrainError):
     """A recipe could not be loaded, or does not give what a recipe must give."""
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kerastrain.errors import KerastrainError, OptionsError, suggestion
+from kerastrain.errors import ArgumentError, KerastrainError, OptionsError, suggestion
 
 Made = TypeVar("Made")
 
@@ -120,6 +120,9 @@ def make(call: Call, maker: Callable[..., Made], *, text: str, flag: str) -> Mad
         ) from None
     try:
         return maker(*call.arguments, **call.keywords)
+    except ArgumentError as error:
+        at = call.positions.get(error.argument, at)
+        raise pointed(text, flag, at, str(error).rstrip(".")) from None
     except KerastrainError as error:
         raise pointed(text, flag, at, str(error).rstrip(".")) from None
     except (TypeError, ValueError) as error:

@@ -23,7 +23,7 @@ from kerastrain.callbacks.progress import ProgressDisplay
 from kerastrain.callbacks.tensorboard import TensorBoardLog
 from kerastrain.job import Job
 from kerastrain.options import checkpoint_interval
-from kerastrain.schedules import parse_schedule, plateau_callback
+from kerastrain.schedules import Schedule, parse_schedule, plateau_callback
 from kerastrain.training.cadence import Cadence
 from kerastrain.training.checkpoint_files import CheckpointFiles, checksum_of
 from kerastrain.training.checkpoints import CheckpointFolder
@@ -102,6 +102,7 @@ class Fitting:
             SignalReceived: everything is saved.
             KerastrainError: a checkpoint cannot be read or written.
         """
+        self._warn_of_a_rate_of_zero()
         ended = self._train()
         while ended.reason == "nonfinite" and self._roll_back(ended):
             ended = self._train()
@@ -246,9 +247,27 @@ class Fitting:
         return [*self.parts.measurements, *others, *self._plateau(), early_stopping, *logs]
 
     def _plateau(self) -> list[keras.callbacks.Callback]:
-        schedule = self.options.schedule
-        made = plateau_callback(parse_schedule(schedule), self.job.objective) if schedule else None
+        schedule = self._schedule()
+        made = None if schedule is None else plateau_callback(schedule, self.job.objective)
         return [] if made is None else [made]
+
+    def _schedule(self) -> Schedule | None:
+        text = self.options.schedule
+        return None if text is None else parse_schedule(text)
+
+    def _warn_of_a_rate_of_zero(self) -> None:
+        """By --more_epochs, say, a run may outlast its schedule."""
+        schedule, plan = self._schedule(), self.parts.plan
+        zero = None if schedule is None else schedule.zero_from(plan.steps_per_epoch)
+        if zero is not None and zero < plan.last_step:
+            logger.warning(
+                "The schedule %s ends with a learning rate of 0 at step %s, and the run at step "
+                "%s: nothing is learned from there on. Going on with another --schedule takes "
+                "--override.",
+                schedule,
+                f"{zero:,}",
+                f"{plan.last_step:,}",
+            )
 
     @contextlib.contextmanager
     def _closing(self, loop: Loop, saver: Saver) -> Iterator[None]:

@@ -83,6 +83,7 @@ class Inspection:
         self.workdir = workdir
         self.recorded = recorded
         self.preflight = Preflight()
+        self._range_test_seconds = 0.0
         self.assembly = Assembly(job, None if recorded is None else recorded["environment"])
 
     def run(self) -> Inspected:
@@ -99,7 +100,7 @@ class Inspection:
                 # While it imports TensorFlow, the data are read and the model is made.
                 process = stack.enter_context(verification.FreshProcess())
             data = self._load_data()
-            found_rate = self._settle_learning_rate(data)
+            self._settle_learning_rate(data)
             state = assembly.state(data)
             executor, evaluator = assembly.executor(state, data), assembly.evaluator(state, data)
             staging = Staging(state)
@@ -126,11 +127,15 @@ class Inspection:
                 "data": dict(data.description),
                 "data_fingerprint": self.fingerprint,
                 "environment": assembly.environment,
-                "found_learning_rate": found_rate,
+                "found_learning_rate": assembly.found_rate,
                 "model": describe_model(state.model),
             },
-            export_seconds=time.monotonic() - began if process is not None else None,
+            export_seconds=None if process is None else self._seconds_since(began),
         )
+
+    def _seconds_since(self, began: float) -> float:
+        """Of all that an export takes as well: everything but the range test."""
+        return time.monotonic() - began - self._range_test_seconds
 
     def _check_environment(self) -> None:
         if self.recorded is not None:
@@ -144,20 +149,23 @@ class Inspection:
             self._refuse("was trained on other data", ["the data's fingerprint differs"])
         return data
 
-    def _settle_learning_rate(self, data: Data) -> float | None:
+    def _settle_learning_rate(self, data: Data) -> None:
         """Where it is to be found: as the run's first start found it, or by a range test now."""
         if self.options.learning_rate != AUTO:
-            return None
+            return
         rate = (self.recorded or {}).get("found_learning_rate")
         if rate is None:
-            test = self.assembly.range_test(data)
-            rate = test.suggestion
-            assert rate is not None  # It is an error otherwise.
-            found = f"{rate:g}, by a range test of {len(test.rates)} steps"
-            logger.info("Learning rate %s.", found)
-            self.preflight.check("learning rate", lambda: found)
+            self.preflight.check("learning rate", lambda: self._find_learning_rate(data))
+        else:
+            self.assembly.take_rate(rate)
+
+    def _find_learning_rate(self, data: Data) -> str:
+        began, test = time.monotonic(), self.assembly.range_test(data)
+        rate = test.suggestion
+        assert rate is not None  # It is an error otherwise.
         self.assembly.take_rate(rate)
-        return rate
+        self._range_test_seconds = time.monotonic() - began
+        return f"{rate:g}, by a range test of {len(test.rates)} steps"
 
     def _refuse(self, what: str, differences: list[str]) -> None:
         refuse_differences(self.workdir, what, differences, override=self.job.override)

@@ -11,10 +11,23 @@ kept and exported) are arguments that every optimizer of Keras takes.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import TYPE_CHECKING, Any
 
+from kerastrain.arguments import (
+    COUNT,
+    COUNT_OR_0,
+    NOT_NEGATIVE,
+    NUMBER,
+    POSITIVE,
+    SHARE,
+    SHARE_BELOW_1,
+    TEXTS,
+    TRUTH,
+    Expected,
+)
 from kerastrain.errors import OptionsError, suggestion
-from kerastrain.expression import make, parse_call, pointed
+from kerastrain.expression import Call, make, parse_call, pointed
 from kerastrain.options import AUTO, TrainOptions
 
 if TYPE_CHECKING:
@@ -25,6 +38,21 @@ ELSEWHERE = {
     "learning_rate": "--learning_rate",
     "loss_scale_factor": "--precision=mixed_float16, which scales the loss by itself",
 }
+
+# Keras looks at few of its arguments: a text for a number would fail in the first step only.
+# Of any other argument the default says what it is.
+EXPECTED = {
+    **dict.fromkeys(("clipnorm", "clipvalue", "global_clipnorm"), POSITIVE),
+    **dict.fromkeys(("weight_decay", "adam_weight_decay", "epsilon"), NOT_NEGATIVE),
+    **dict.fromkeys(("beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "rho"), SHARE_BELOW_1),
+    **dict.fromkeys(("gradient_accumulation_steps", "ema_overwrite_frequency"), COUNT),
+    "ema_momentum": SHARE,
+    "ns_steps": COUNT,
+    "warmup_steps": COUNT_OR_0,
+    "exclude_layers": TEXTS,
+}
+# Those that None turns off, besides the ones whose default it is.
+CAN_BE_NONE = ("weight_decay", "adam_weight_decay", "rms_rate")
 
 
 def build_optimizer(options: TrainOptions, *, default: str = "adam") -> keras.Optimizer:
@@ -48,10 +76,39 @@ def build_optimizer(options: TrainOptions, *, default: str = "adam") -> keras.Op
         if argument in call.keywords:
             says = f"{argument} is given by {where}"
             raise pointed(text, "optimizer", call.positions[argument], says)
+    keywords = _checked(call, known[name], text)
     rate = options.learning_rate
     if rate is not None and rate != AUTO:
-        call = dataclasses.replace(call, keywords={**call.keywords, "learning_rate": float(rate)})
+        keywords["learning_rate"] = float(rate)
+    call = dataclasses.replace(call, keywords=keywords)
     return make(call, known[name], text=text, flag="optimizer")
+
+
+def _checked(call: Call, kind: type, text: str) -> dict[str, Any]:
+    """The arguments, those that Keras knows as the kind of value that it expects."""
+    parameters = inspect.signature(kind).parameters
+    keywords = dict(call.keywords)
+    for name, value in call.keywords.items():
+        default = parameters[name].default if name in parameters else None
+        expected = EXPECTED.get(name) or _like(default)
+        can_be_none = default is None or name in CAN_BE_NONE
+        if expected is None or (value is None and can_be_none):
+            continue
+        try:
+            expected.check(call.name, name, value)
+        except OptionsError as error:
+            says = str(error).removesuffix(".")
+            raise pointed(text, "optimizer", call.positions[name], says) from None
+        if isinstance(default, float):
+            keywords[name] = float(value)  # Keras refuses momentum=0.
+    return keywords
+
+
+def _like(default: Any) -> Expected | None:
+    """What a value must be to stand where this one stands by default; None: anything."""
+    if isinstance(default, bool):
+        return TRUTH
+    return NUMBER if isinstance(default, (int, float)) else None
 
 
 def _known() -> dict[str, Any]:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
+def has_matplotlib() -> bool:
+    """Whether it is installed; it is not imported."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def check_can_draw(path: Path) -> None:
     """Raises UsageError unless a picture can be drawn into this file."""
     if path.suffix.lower() not in SUFFIXES:
@@ -34,7 +39,7 @@ def check_can_draw(path: Path) -> None:
         )
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--plot is '{path}'; there is no folder '{path.parent}'.")
-    if importlib.util.find_spec("matplotlib") is None:
+    if not has_matplotlib():
         raise UsageError(
             "--plot needs matplotlib, which is not installed: pip install 'kerastrain[plot]'."
         )

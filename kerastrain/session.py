@@ -59,6 +59,8 @@ class Session:
         """
         found = Inspection(self.job, self.workdir, self.recorded).run()
         record = self._record(found)
+        if self.recorded is None and found.identity["found_learning_rate"] is not None:
+            logger.info("Learning rate %g, by a range test.", found.identity["found_learning_rate"])
         choice = self._choose(found, record)
         parts = Parts(
             found.state,
@@ -175,6 +177,7 @@ class Session:
         facts = {
             "recipe": self.job.recipe,
             "options": self.options.to_json(),
+            "found_learning_rate": found.identity["found_learning_rate"],
             "step": best["step"],
             "objective": str(self.job.objective),
             "best": best,

@@ -1,11 +1,18 @@
 """Optimizers by name, with their arguments."""
 
+import inspect
+from unittest.mock import ANY
+
 import keras
 import pytest
+import small_runs as small
 
 from kerastrain.errors import OptionsError
+from kerastrain.expression import Call
 from kerastrain.optimizers import build_optimizer
 from kerastrain.options import TrainOptions
+from kerastrain.schedules import parse_schedule, set_schedule
+from kerastrain.training.evaluation import Evaluator
 
 NAMES = ["adam", "adamw", "sgd", "rmsprop", "nadam", "lion", "adafactor", "muon"]
 
@@ -37,6 +44,29 @@ def test_arguments_are_handed_on():
     assert expected.items() <= config.items() and config["learning_rate"] == 0.5
 
 
+def test_a_whole_number_is_a_number():
+    optimizer = build_optimizer(TrainOptions(optimizer="sgd(momentum=0, clipnorm=1)"))
+    assert (optimizer.momentum, optimizer.clipnorm) == (0, 1)
+
+
+def test_whatever_keras_has_takes_its_own_defaults():
+    kinds = [kind for kind in vars(keras.optimizers).values() if isinstance(kind, type)]
+    wrappers = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
+    for kind in kinds:
+        if not issubclass(kind, keras.Optimizer) or kind.__name__ in wrappers:
+            continue
+        config = kind().get_config()
+        given = {
+            name: parameter.default
+            for name, parameter in inspect.signature(kind).parameters.items()
+            if name in config and name not in ("learning_rate", "loss_scale_factor", "name")
+        }
+        call = Call(kind.__name__, (), given)
+        assert build_optimizer(TrainOptions(optimizer=str(call))).get_config() == {
+            **config, "name": ANY,
+        }  # fmt: skip
+
+
 def test_averaged_weights_are_an_argument_like_any_other():
     optimizer = build_optimizer(TrainOptions(optimizer="adam(use_ema=True, ema_momentum=0.9)"))
     assert optimizer.use_ema and optimizer.ema_momentum == 0.9
@@ -66,9 +96,31 @@ def test_what_is_no_optimizer_of_its_own_is_not_offered(name):
         ("adam(loss_scale_factor=8)", "--precision=mixed_float16"),
         ("sgd(momentum=2)", "momentum"),
         ("adam(clipnorm=1.0, clipvalue=1.0)", "adam: Only one of"),
+        ("adam(beta_1=high)", "beta_1='high'; expected a number"),
+        ("adam(beta_2=1)", "beta_2=1; expected a number from 0 to below 1"),
+        ("adam(beta_1=None)", "beta_1=None"),
+        ("adam(clipnorm=0)", "expected a number above 0"),
+        ("adam(weight_decay=-1)", "at least 0"),
+        ("adam(use_ema=yes)", "True or False"),
+        ("adam(gradient_accumulation_steps=2.5)", "a whole number"),
+        ("muon(exclude_layers=logits)", "a list of texts"),
     ],
 )
 def test_arguments_that_it_does_not_take_are_refused_with_the_place(text, says):
     with pytest.raises(OptionsError, match="--optimizer cannot be used") as error:
         build_optimizer(TrainOptions(optimizer=text))
     assert says in str(error.value) and "^" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["lion", "muon", "rmsprop", "ftrl", "adamw(weight_decay=0.1, global_clipnorm=1)"]
+)
+def test_kerass_optimizers_learn_in_a_compiled_step(text):
+    optimizer = build_optimizer(TrainOptions(optimizer=text, learning_rate=0.02))
+    schedule = parse_schedule("cosine(steps=70, warmup_steps=5)")
+    set_schedule(optimizer, schedule, rate=0.02, steps_per_epoch=7)
+    state, executor = small.executor_of(optimizer=optimizer)
+    evaluate = Evaluator(state, small.blobs())
+    before = evaluate(jit=False)
+    assert executor.run(0, 70, jit=False) is None
+    assert evaluate(jit=False)["loss"] < 0.9 * before["loss"]

@@ -24,6 +24,7 @@ from kerastrain.cli.terminal_chart import chart
 from kerastrain.workdir import strict_json
 
 if TYPE_CHECKING:
+    from kerastrain.options import TrainOptions
     from kerastrain.training.range_test import RangeTest
 
 SUMMARY = "Run a learning-rate range test and suggest a learning rate."
@@ -48,8 +49,8 @@ for _name in list(FLAGS):
 flags.DEFINE_string(
     "plot",
     None,
-    "Draw the curve into this file (PNG, SVG or PDF). Needs matplotlib "
-    "(pip install 'kerastrain[plot]').",
+    "Draw the curve into this file (PNG, SVG or PDF); --plot= draws none. Needs matplotlib (pip "
+    "install 'kerastrain[plot]'). Default: find_lr_RECIPE.png, unless --json is given.",
     flag_values=FLAGS,
 )
 flags.DEFINE_boolean(
@@ -62,11 +63,8 @@ flags.DEFINE_boolean(
 
 def run(values: flags.FlagValues) -> int:
     """Makes the test, shows what it found, and returns the exit status."""
-    if values.plot:
-        from kerastrain.plots import check_can_draw
-
-        check_can_draw(Path(values.plot))
     options = train.options_from(values)
+    picture = picture_file(values, options)
     if values.json:
         # One line and nothing else: what is only to be known is not said; warnings are.
         logging.getLogger("kerastrain").setLevel(logging.WARNING)
@@ -78,13 +76,35 @@ def run(values: flags.FlagValues) -> int:
         print(json.dumps(strict_json(values_found)))
     else:
         print("\n".join(lines(found, command=train_command(values))))
-    if values.plot:
+    if picture is not None:
         from kerastrain.plots import draw_range_test
 
-        draw_range_test(found, Path(values.plot), title=f"{options.recipe}")
-        if not values.json:
-            print(f"picture: {values.plot}")
+        draw_range_test(found, picture, title=options.recipe)
+    if not values.json:
+        print(picture_line(values, picture))
     return 0
+
+
+def picture_file(values: flags.FlagValues, options: TrainOptions) -> Path | None:
+    """Where to draw; None: nowhere.
+
+    Raises:
+        UsageError: a picture was asked for that cannot be drawn.
+    """
+    from kerastrain.plots import check_can_draw, has_matplotlib
+
+    if values.plot:
+        check_can_draw(Path(values.plot))
+        return Path(values.plot)
+    if values.plot == "" or values.json or not has_matplotlib():
+        return None
+    return Path(f"find_lr_{Path(options.recipe).stem}.png")
+
+
+def picture_line(values: flags.FlagValues, picture: Path | None) -> str:
+    if picture is None and values.plot is None:
+        return "picture: none without matplotlib (pip install 'kerastrain[plot]')"
+    return "picture: " + ("none" if picture is None else str(picture))
 
 
 def lines(found: RangeTest, *, command: str) -> list[str]:

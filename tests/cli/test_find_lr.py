@@ -13,6 +13,7 @@ from kerastrain.cli.find_lr import KEPT
 from kerastrain.cli.main import main
 from kerastrain.cli.terminal_chart import chart
 from kerastrain.cli.train import FLAGS
+from kerastrain.errors import OptionsError
 from kerastrain.export import verification
 from kerastrain.options import TrainOptions
 from kerastrain.run import dry_run, run_recipe
@@ -24,9 +25,10 @@ def checked_here(monkeypatch):
     monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
 
 
-def test_the_curve_and_the_suggestion_are_shown_and_nothing_is_left_behind(
+def test_the_curve_and_the_suggestion_are_shown_and_drawn_and_nothing_else_is_left_behind(
     tmp_path, monkeypatch, capsys
 ):
+    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     assert main(["find_lr", "--recipe=xor", "--optimizer=sgd(momentum=0.9)"]) == 0
     out = capsys.readouterr().out
@@ -37,6 +39,18 @@ def test_the_curve_and_the_suggestion_are_shown_and_nothing_is_left_behind(
         "next:    kerastrain train --recipe=xor --optimizer='sgd(momentum=0.9)' "
         f"--learning_rate={rate:g}" in out
     )
+    assert [path.name for path in tmp_path.iterdir()] == ["find_lr_xor.png"]
+    assert (tmp_path / "find_lr_xor.png").stat().st_size > 5000
+
+
+def test_no_picture_is_drawn_where_none_is_wanted_or_none_can_be(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["find_lr", "--recipe=xor", "--plot="]) == 0
+    assert capsys.readouterr().out.endswith("picture: none\n")
+    monkeypatch.setattr("kerastrain.plots.has_matplotlib", lambda: False)
+    assert main(["find_lr", "--recipe=xor"]) == 0
+    assert "pip install 'kerastrain[plot]'" in capsys.readouterr().out
+    assert main(["find_lr", "--recipe=xor", "--plot=x.png"]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,6 +115,27 @@ def test_a_later_start_takes_the_rate_that_the_first_one_found(tmp_path, monkeyp
 def test_a_rehearsal_says_the_rate(tmp_path):
     options = TrainOptions(recipe="xor", workdir=str(tmp_path / "run"), learning_rate="auto")
     assert any("by a range test of" in line for line in dry_run(options))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_auto_learns_exclusive_or(tmp_path, seed):
+    assert xor(tmp_path / "run", seed=seed, max_epochs=100).metrics["accuracy"] == 1
+
+
+def test_a_loss_that_is_not_finite_at_once_is_told(tmp_path):
+    recipe = tmp_path / "bad.py"
+    recipe.write_text(
+        "import keras, numpy as np, kerastrain\n"
+        "X = np.ones((8, 2), np.float32)\n"
+        "rows = kerastrain.Examples(X, X[:, :1])\n"
+        "def build(options, data):\n"
+        "    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\n"
+        "    net.compile('sgd', lambda y, p: (y - p) / 0.0)\n"
+        "    return net\n"
+        "RECIPE = kerastrain.Recipe(lambda o: kerastrain.Data(rows, rows), build)\n"
+    )
+    with pytest.raises(OptionsError, match="not finite at once"):
+        run_recipe(TrainOptions(str(recipe), str(tmp_path / "run"), learning_rate="auto"))
 
 
 def test_a_schedule_begins_with_the_rate_that_was_found(tmp_path):

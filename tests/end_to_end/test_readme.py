@@ -35,7 +35,7 @@ def test_the_commands_of_the_readme_run_on_real_data(readme, run_kerastrain, tmp
     table = real_data / "tabular" / "california-housing.csv.gz"
     short = {"train": ["--max_steps=40", "--jit=off"]}
     shown = commands(readme)
-    names = ["train", "train", "evaluate", "evaluate", "checkpoints"]
+    names = ["train", "train", "evaluate", "evaluate", "checkpoints", "find_lr", "train", "replay"]
     assert [command[0] for command in shown] == names
     printed = []
     for command in shown:
@@ -45,6 +45,9 @@ def test_the_commands_of_the_readme_run_on_real_data(readme, run_kerastrain, tmp
         printed.append(ended.stdout)
     assert set(json.loads(printed[3])) == {"metrics"}
     assert "intact" in printed[4] and "damaged" not in printed[4]
+    assert "suggested learning rate: " in printed[5]
+    assert "Learning rate 0.0" in printed[6] and "stopped: Ended at step 40" in printed[6]
+    assert "gl(2)" in printed[7] and "Mean over 2 runs" in printed[7]
     tags = tensorboard_tags(tmp_path / "runs")
     assert {"mnist/tensorboard/train", "mnist/tensorboard/validation"} <= set(tags)
     assert {"loss", "accuracy"} <= set(tags["mnist/tensorboard/validation"])

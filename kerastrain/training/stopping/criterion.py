@@ -17,9 +17,9 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
+from kerastrain.arguments import COUNT_OR_0, NOT_NEGATIVE
 from kerastrain.errors import ObjectiveError, OptionsError, suggestion
 from kerastrain.objective import Objective
 
@@ -270,30 +270,9 @@ def span_of(criterion: Any) -> Span:
             f"{', '.join(UNITS)}, as in {criterion.name}(epochs=3)."
         )
     ((unit, count),) = said.items()
-    if unit in ("evaluations", "steps"):
-        require_whole(criterion, unit, least=0)
-    require_number(criterion, unit, least=0)
+    kind = COUNT_OR_0 if unit in ("evaluations", "steps") else NOT_NEGATIVE
+    kind.check(criterion.name, unit, count)
     return Span(count, unit)
-
-
-def require_number(criterion: Any, field: str, *, least: float | None = None) -> None:
-    """Raises OptionsError unless a field holds a finite number of at least `least`."""
-    value = getattr(criterion, field)
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not abs(value) < float("inf") or (least is not None and value < least):
-        bound = "" if least is None else f" of at least {least:g}"
-        raise OptionsError(
-            f"{criterion.name} has {field}={value!r}; expected a finite number{bound}."
-        )
-
-
-def require_whole(criterion: Any, field: str, *, least: int) -> None:
-    """Raises OptionsError unless a field holds a whole number of at least `least`."""
-    value = getattr(criterion, field)
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise OptionsError(
-            f"{criterion.name} has {field}={value!r}; expected a whole number of at least {least}."
-        )
 
 
 def shown(value: float) -> str:

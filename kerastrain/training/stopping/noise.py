@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from kerastrain.arguments import AT_LEAST_2, COUNT, NOT_NEGATIVE, NUMBER, SHARE_BELOW_1
 from kerastrain.errors import OptionsError
 from kerastrain.objective import Objective
 from kerastrain.training.stopping.criterion import (
@@ -22,8 +23,6 @@ from kerastrain.training.stopping.criterion import (
     Monitoring,
     Reading,
     Verdict,
-    require_number,
-    require_whole,
     shown,
 )
 
@@ -56,12 +55,6 @@ class Moments:
         return math.sqrt(max(0.0, self._squares) / self._weight) if self._weight else 0.0
 
 
-def _check_beta(criterion: Smoothed | Divergence) -> None:
-    require_number(criterion, "beta", least=0)
-    if criterion.beta >= 1:
-        raise OptionsError(f"{criterion.name} has beta={criterion.beta!r}; expected less than 1.")
-
-
 @dataclass(frozen=True)
 class Smoothed(Criterion):
     """Another criterion, told of smoothed values.
@@ -88,7 +81,7 @@ class Smoothed(Criterion):
                 f"smoothed was given {self.criterion!r}; expected a criterion, as in "
                 "smoothed(patience(5))."
             )
-        _check_beta(self)
+        SHARE_BELOW_1.check(self.name, "beta", self.beta)
 
     def leaves(self) -> Iterator[Criterion]:
         yield from self.criterion.leaves()
@@ -149,8 +142,8 @@ class Plateau(Monitoring):
 
     def __post_init__(self) -> None:
         self._check_monitor()
-        require_whole(self, "n", least=2)
-        require_number(self, "epsilon", least=0)
+        AT_LEAST_2.check(self.name, "n", self.n)
+        NOT_NEGATIVE.check(self.name, "epsilon", self.epsilon)
 
     def verdicts(
         self, evaluations: Iterable[Evaluation], objective: Objective
@@ -197,8 +190,8 @@ class Significance(Criterion):
     name = "significance"
 
     def __post_init__(self) -> None:
-        require_number(self, "z", least=0)
-        require_whole(self, "patience", least=1)
+        NOT_NEGATIVE.check(self.name, "z", self.z)
+        COUNT.check(self.name, "patience", self.patience)
 
     def metrics(self, objective: Objective) -> frozenset[str]:
         return frozenset({VALIDATION_LOSS, DIFFERENCE_ERROR})
@@ -265,11 +258,11 @@ class Divergence(Monitoring):
     def __post_init__(self) -> None:
         self._check_monitor()
         if self.threshold is not None:
-            require_number(self, "threshold")
+            NUMBER.check(self.name, "threshold", self.threshold)
         if self.deviations is not None:
-            require_number(self, "deviations", least=0)
-        require_whole(self, "start_from", least=2)
-        _check_beta(self)
+            NOT_NEGATIVE.check(self.name, "deviations", self.deviations)
+        AT_LEAST_2.check(self.name, "start_from", self.start_from)
+        SHARE_BELOW_1.check(self.name, "beta", self.beta)
 
     def verdicts(
         self, evaluations: Iterable[Evaluation], objective: Objective

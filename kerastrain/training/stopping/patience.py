@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from kerastrain.arguments import COUNT_OR_0, NOT_NEGATIVE, NUMBER
 from kerastrain.objective import Objective
 from kerastrain.training.stopping.criterion import (
     Evaluation,
     Monitoring,
     Span,
     Verdict,
-    require_number,
-    require_whole,
     shown,
     span_of,
 )
@@ -59,10 +58,10 @@ class Patience(Monitoring):
 
     def __post_init__(self) -> None:
         self._check_monitor()
-        require_number(self, "min_delta", least=0)
-        require_whole(self, "start_from", least=0)
+        NOT_NEGATIVE.check(self.name, "min_delta", self.min_delta)
+        COUNT_OR_0.check(self.name, "start_from", self.start_from)
         if self.baseline is not None:
-            require_number(self, "baseline")
+            NUMBER.check(self.name, "baseline", self.baseline)
         span_of(self)
 
     @property

@@ -25,14 +25,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from kerastrain.arguments import AT_LEAST_2, COUNT, NOT_NEGATIVE, NUMBER
 from kerastrain.objective import Objective
 from kerastrain.training.stopping.criterion import (
     Criterion,
     Evaluation,
     Monitoring,
     Verdict,
-    require_number,
-    require_whole,
     shown,
 )
 
@@ -91,9 +90,9 @@ class GL(Monitoring):
 
     def __post_init__(self) -> None:
         self._check_monitor()
-        require_number(self, "alpha", least=0)
+        NOT_NEGATIVE.check(self.name, "alpha", self.alpha)
         if self.ideal is not None:
-            require_number(self, "ideal")
+            NUMBER.check(self.name, "ideal", self.ideal)
 
     def verdicts(
         self, evaluations: Iterable[Evaluation], objective: Objective
@@ -147,10 +146,10 @@ class PQ(Monitoring):
 
     def __post_init__(self) -> None:
         self._check_monitor()
-        require_number(self, "alpha", least=0)
-        require_whole(self, "k", least=2)
+        NOT_NEGATIVE.check(self.name, "alpha", self.alpha)
+        AT_LEAST_2.check(self.name, "k", self.k)
         if self.ideal is not None:
-            require_number(self, "ideal")
+            NUMBER.check(self.name, "ideal", self.ideal)
 
     def metrics(self, objective: Objective) -> frozenset[str]:
         return super().metrics(objective) | {TRAINING_LOSS}
@@ -203,8 +202,8 @@ class UP(Monitoring):
 
     def __post_init__(self) -> None:
         self._check_monitor()
-        require_whole(self, "s", least=1)
-        require_whole(self, "k", least=1)
+        COUNT.check(self.name, "s", self.s)
+        COUNT.check(self.name, "k", self.k)
 
     def verdicts(
         self, evaluations: Iterable[Evaluation], objective: Objective
@@ -246,8 +245,8 @@ class Progress(Criterion):
     name = "progress"
 
     def __post_init__(self) -> None:
-        require_whole(self, "k", least=2)
-        require_number(self, "least", least=0)
+        AT_LEAST_2.check(self.name, "k", self.k)
+        NOT_NEGATIVE.check(self.name, "least", self.least)
 
     def metrics(self, objective: Objective) -> frozenset[str]:
         return frozenset({TRAINING_LOSS})

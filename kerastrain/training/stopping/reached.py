@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from kerastrain.arguments import NUMBER
 from kerastrain.objective import Objective
 from kerastrain.training.stopping.criterion import (
     Criterion,
@@ -17,7 +18,6 @@ from kerastrain.training.stopping.criterion import (
     Monitoring,
     Span,
     Verdict,
-    require_number,
     shown,
     span_of,
 )
@@ -50,7 +50,7 @@ class Target(Monitoring):
 
     def __post_init__(self) -> None:
         self._check_monitor()
-        require_number(self, "value")
+        NUMBER.check(self.name, "value", self.value)
 
     def verdicts(
         self, evaluations: Iterable[Evaluation], objective: Objective
@@ -92,7 +92,7 @@ class Baseline(Monitoring):
 
     def __post_init__(self) -> None:
         self._check_monitor()
-        require_number(self, "value")
+        NUMBER.check(self.name, "value", self.value)
         span_of(self)
 
     @property

@@ -203,6 +203,7 @@ def test_every_criterion_is_documented_with_its_errors_and_arguments(name):
         ("gl(2) and patience(5, pateince=3)", 22, "patience has the arguments"),
         ("gl()", 0, "missing a required argument: 'alpha'"),
         ("up(2) or gl(-1)", 9, "alpha=-1"),
+        ("up(2) or gl(alpha=-1)", 12, "alpha=-1"),
         ("smoothed(5)", 0, "expected a criterion"),
         ("smoothed(nonsense(5))", 9, "no criterion 'nonsense'"),
         ("patience(5, monitor=val_fancy)", 0, "'val_fancy:min' or 'val_fancy:max'"),
