@@ -28,7 +28,8 @@ def explanation(ended: Ended, *, early_stopping: EarlyStopping, options: TrainOp
         return f"The loss was not a finite number at step {ended.step}; training stopped there."
     verdict = verdict_of(early_stopping)
     if verdict is not None and verdict.stops:
-        return f"Stopped at step {ended.step}: {verdict.says}."
+        names = " and ".join(reading.criterion for reading in verdict.because)
+        return f"Stopped at step {ended.step} by {names}: {verdict.says}."
     if ended.reason == "stopped":
         return f"Stopped at step {ended.step} by a callback."
     if ended.reason == "time":

@@ -107,7 +107,8 @@ def test_an_interrupted_run_stops_where_an_undisturbed_one_does(tmp_path, rule):
     # And so does a replay of what was recorded.
     record = read_evaluations(Workdir(tmp_path / "run").metrics_file)
     found = outcome(parse_criterion(rule), record, kerastrain.Objective("val_loss", "min"))
-    assert whole.stopped == f"Stopped at step {found.stopped_at.step}: {found.says}."
+    names = " and ".join(reading.criterion for reading in found.verdicts[-1].because)
+    assert whole.stopped == f"Stopped at step {found.stopped_at.step} by {names}: {found.says}."
 
 
 def test_it_is_written_which_criterion_stopped_on_what_numbers_and_what_was_kept(tmp_path):
@@ -281,7 +282,7 @@ class Twice(Criterion):
 
 def test_a_criterion_of_ones_own_works_like_any_other(tmp_path):
     result = train(tmp_path / "run", stop=Twice() | Target(0.0))
-    assert result.stopped == "Stopped at step 14: val_loss came twice."
+    assert result.stopped == "Stopped at step 14 by twice: val_loss came twice."
     assert train(tmp_path / "run", stop=Twice() | Target(0.0)).already_finished
 
 

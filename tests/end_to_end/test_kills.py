@@ -42,7 +42,9 @@ def test_resumed_run_matches_uninterrupted_run_exactly(tmp_path, undisturbed, fl
     assert whole["result: ended"] == ("stopped" if flags == MLP else "budget")
 
 
-@pytest.mark.parametrize("flags", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize(
+    "flags", [pytest.param(MLP, id="mlp"), pytest.param(CNN, id="cnn", marks=pytest.mark.slow)]
+)
 def test_a_kill_in_the_middle_of_a_save_loses_nothing_but_the_save(tmp_path, undisturbed, flags):
     workdir = tmp_path / "run"
     in_saves = [
@@ -149,6 +151,24 @@ def test_verify_resume_leaves_no_process_behind(tmp_path, number, status):
         process.send_signal(number)
         assert process.wait(killing.DEADLINE_SECONDS) == status
     assert not trainer.exists()
+
+
+STOPPING = (
+    ("--stop=gl(60) and after(epochs=20) or significance(z=1, patience=25)", "--schedule=plateau"),
+    ("--stop=up(6, k=3)", "--schedule=cosine(warmup_epochs=2)", "--evaluate_every=0.01s"),
+    ("--stop=smoothed(evidence, beta=0.5)", "--optimizer=sgd", "--max_epochs=20"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("flags", STOPPING, ids=["significance", "seconds", "evidence"])
+def test_kills_change_nothing_in_when_a_run_stops_and_how_fast_it_learns(run_kerastrain, flags):
+    flags = ("--recipe=digits", "--learning_rate=auto", "--checkpoint_every=0.1s", *flags)
+    ended = run_kerastrain("verify_resume", *flags, "--kills=6")
+    print(f"\n{' '.join(flags)}\n{ended.stdout}")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "no byte differs from the undisturbed run." in ended.stdout
 
 
 # Long enough to be killed many times, short enough for a test.

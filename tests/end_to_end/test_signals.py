@@ -8,7 +8,10 @@ import pytest
 from killing import MLP, assert_same
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_signal_saves_and_the_same_command_goes_on_exactly(tmp_path, undisturbed, number, status):
     workdir = tmp_path / "run"
     flags = (MLP[0], MLP[1], "--checkpoint_every=1000s", "--max_epochs=150")
