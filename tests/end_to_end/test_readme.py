@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import kerastrain
+from kerastrain.schedules import SCHEDULES, parse_schedule
+from kerastrain.training.stopping import CRITERIA, parse_criterion
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +106,16 @@ def test_the_python_of_the_readme_runs(readme, tmp_path, monkeypatch):
     assert names["result"].export.is_dir()
     exec(fit.replace("...", "x, y, validation_data=(x, y), epochs=2, verbose=0"), names)
     assert list((tmp_path / "runs" / "best").glob("ckpt-*.index"))
+
+
+def test_every_criterion_and_schedule_that_the_readme_names_can_be_given(readme):
+    stopping, _, learning = readme.partition("## How fast to learn")
+    learning = learning.partition("\n## ")[0]
+
+    def named(text, known):
+        found = re.findall(r"`([a-z_]+)(\([^`]*\))?`", text)
+        return [name + arguments for name, arguments in found if name in known]
+
+    criteria, schedules = named(stopping, CRITERIA), named(learning, SCHEDULES)
+    assert {str(parse_criterion(text)).partition("(")[0] for text in criteria} == set(CRITERIA)
+    assert {parse_schedule(text).name for text in schedules} == set(SCHEDULES)
