@@ -43,6 +43,8 @@ from kerastrain.workdir import read_json, write_json
 
 # The best weights, and those before them, until the new ones are referred to.
 KEEP_BEST = 2
+# Where a first start begins.
+NOTHING = Evaluation(-1, 0, 0.0, 0.0, {})
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
@@ -105,7 +107,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.written_step: int | None = None  # of the best weights on the disk
         self._on_disk: tuple[CheckpointFolder, list[tf.Variable]] | None = None
         self._evaluations: list[Evaluation] = []
-        self._seconds_before = 0.0
+        self._before = NOTHING  # The last evaluation of an earlier start of the program.
         self._began = time.monotonic()
         self._previous_handler: Any = None
 
@@ -117,8 +119,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.progress = self._new_progress()
         self.best = None
         self.best_step, self.written_step, self._on_disk = None, None, None
-        self._evaluations, self._seconds_before = [], 0.0
-        self._began = time.monotonic()
+        self._evaluations, self._before, self._began = [], NOTHING, time.monotonic()
         if self._in_fit:
             if self._progress_file and self._progress_file.exists():
                 self.set_state(read_json(self._progress_file))
@@ -172,8 +173,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         progress.take_up(state["progress"], self._evaluations)
         if state["progress"]["stopped"] and not progress.stopped:
             self.model.stop_training = False
-        if progress.latest is not None:
-            self._seconds_before = progress.latest.seconds
+        if self._evaluations:
+            self._before = self._evaluations[-1]
         self._show(progress)
         self.best_step = state["best_step"]
         if self.directory:
@@ -313,13 +314,17 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def _evaluation(self, epoch: int, values: dict[str, float]) -> Evaluation:
         index = len(self._evaluations)
-        if self._in_fit:
-            seconds = self._seconds_before + time.monotonic() - self._began
-            return Evaluation(
-                index, int(self.model.optimizer.iterations), epoch + 1.0, seconds, values
-            )
-        status = self._status
-        return Evaluation(index, status.step, status.epoch, status.seconds, values)
+        if not self._in_fit:
+            status = self._status
+            # Rounded as the run records it, so that a resumed one decides the same.
+            return Evaluation(index, status.step, status.epoch, round(status.seconds, 3), values)
+        before = self._before
+        seconds = before.seconds + time.monotonic() - self._began
+        step, passed = int(self.model.optimizer.iterations), epoch + 1.0
+        # A program started anew counts anew, unless it takes up step and epoch itself.
+        step += before.step if step <= before.step else 0
+        passed += before.epoch if passed <= before.epoch else 0
+        return Evaluation(index, step, passed, seconds, values)
 
     def _direction(self) -> Direction:
         known = known_direction(self.monitor)

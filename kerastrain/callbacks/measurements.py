@@ -46,7 +46,8 @@ def measurements_for(
     """The callbacks that measure what a stopping rule needs, in the order of the rule's names.
 
     Raises:
-        OptionsError: two criteria need the same number measured differently.
+        OptionsError: two criteria need the same number measured differently, or it cannot be
+            measured with these batches.
     """
     kinds = list(rule.leaves())
     callbacks: list[keras.callbacks.Callback] = []
@@ -59,6 +60,11 @@ def measurements_for(
     if zs and validation is not None:
         callbacks.append(LossDifference(validation, z=zs.pop()))
     if any(isinstance(criterion, Evidence) for criterion in kinds):
+        if min(batch_size, len(train)) < 2:
+            raise OptionsError(
+                "--stop uses evidence, which compares the examples of a batch; a step has only "
+                "one. Give a larger --batch_size."
+            )
         callbacks.append(GradientEvidence(train, batch_size=batch_size, seed=seed))
     return callbacks
 

@@ -254,3 +254,12 @@ def test_a_metric_that_only_the_rule_needs_must_be_reported_too():
     callback = kerastrain.EarlyStopping(stop=Target(0.9, monitor="val_auc"))
     with pytest.raises(ObjectiveError, match="'val_auc', which is not among"):
         fit(callback, [1.0])
+
+
+@pytest.mark.parametrize("rule", ["patience(steps=8)", "patience(epochs=2)", "after(epochs=4)"])
+def test_lengths_are_counted_on_by_a_program_started_again(tmp_path, rule):
+    # 64 rows in batches of 16: four steps an epoch. The best is the first evaluation of all.
+    fit(kerastrain.EarlyStopping(stop=rule, directory=tmp_path), [1.0, 2.0], batch_size=16)
+    again = kerastrain.EarlyStopping(stop=rule, directory=tmp_path)
+    _, _, history = fit(again, [3.0, 4.0, 5.0], batch_size=16)
+    assert len(history.epoch) == (2 if rule.startswith("after") else 1)

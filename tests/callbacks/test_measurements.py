@@ -108,3 +108,9 @@ def test_standard_errors_are_measured_for_one_z_only():
     rule = parse_criterion("significance(z=1) or significance(z=2)")
     with pytest.raises(OptionsError, match="z of 1 and 2"):
         measurements_for(rule, train=ROWS, validation=ROWS, batch_size=8, seed=0)
+
+
+def test_evidence_needs_batches_of_two_at_least():
+    with pytest.raises(OptionsError, match="larger --batch_size"):
+        measurements_for(parse_criterion("evidence"), train=ROWS, validation=None, batch_size=1,
+                         seed=0)  # fmt: skip
