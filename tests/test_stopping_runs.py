@@ -234,10 +234,8 @@ def test_a_fixed_part_of_the_validation_examples_can_be_evaluated(tmp_path):
     settings = {"max_epochs": 2, "seed": 3}
     part = train(tmp_path / "part", evaluate_examples=20, **settings)
     again = train(tmp_path / "again", evaluate_examples=20, **settings)
-    whole = train(tmp_path / "whole", evaluate_examples=5000, **settings)
-    full = train(tmp_path / "full", **settings)
+    full = train(tmp_path / "full", evaluate_examples=5000, **settings)
     assert part.history == again.history
-    assert whole.history == full.history
     hits = part.history[0]["val_accuracy"] * 20
     assert hits == pytest.approx(round(hits), abs=1e-4)
     assert part.history[0]["val_loss"] != full.history[0]["val_loss"]

@@ -20,7 +20,9 @@ def trained(name, model, tmp_path):
     return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize("model", ["adam", "clipped", "embedding"])
+@pytest.mark.parametrize(
+    "model", ["adam", "clipped", pytest.param("embedding", marks=pytest.mark.slow)]
+)
 def test_two_logical_devices_give_the_losses_of_one(model, tmp_path):
     one = trained("one_device", model, tmp_path)
     two = trained("mirrored", model, tmp_path)

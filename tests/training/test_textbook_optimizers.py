@@ -80,7 +80,7 @@ def test_gradient_descent_on_the_full_batch(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("batch_size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_stochastic_gradient_descent_in_the_runs_order(tmp_path, batch_size):
     # The same with the gradient of a few rows; of three, two leave a batch of one.
     expected = descended(batch_size, lambda g, t: -RATE * g)
@@ -88,6 +88,7 @@ def test_stochastic_gradient_descent_in_the_runs_order(tmp_path, batch_size):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_momentum(tmp_path):
     velocity = np.zeros(3)
 
