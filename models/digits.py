@@ -2,7 +2,7 @@
 
     kerastrain train --recipe=digits --workdir=runs/digits
 
-Test accuracy 97.5 % (seed 0), stopped after 49 epochs; 10 s for the whole command, most of it
+Test accuracy 97.5 % (seed 0), stopped after 49 epochs; 20 s for the whole command, most of it
 start and export, on 2 cores of an Intel Xeon.
 
 Settings (`--set=NAME=VALUE`): `hidden` units, `dropout` rate.
