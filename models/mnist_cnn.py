@@ -2,8 +2,8 @@
 
     kerastrain train --recipe=mnist_cnn --workdir=runs/mnist_cnn [--data_dir=DIR]
 
-Test accuracy 99.35 % (seeds 0 to 3: 99.35, 99.33, 99.42, 99.33) after 15 epochs; about 2 min for the
-whole command, on 2 cores of an Intel Xeon.
+Test accuracy 99.35 % (seeds 0 to 3: 99.35, 99.33, 99.42, 99.33) after 15 epochs; about two
+minutes for the whole command, on 2 cores of an Intel Xeon.
 
 Settings (`--set=NAME=VALUE`): `dataset` (mnist, fashion_mnist), `filters` of the first
 convolution (the second has twice as many), `hidden` units, `dropout` rate (half of it before
