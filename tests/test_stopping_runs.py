@@ -258,6 +258,7 @@ def test_a_rule_that_would_have_stopped_the_run_before_is_refused_with_the_step(
         train(tmp_path / "run", stop="target(1.5)", max_epochs=4)
 
 
+@pytest.mark.slow
 def test_a_rule_that_the_record_cannot_answer_is_an_error(tmp_path):
     train(tmp_path / "run", stop="never", max_epochs=2)
     with pytest.raises(ObjectiveError, match="val_loss_difference_error"):
@@ -284,6 +285,7 @@ def test_a_criterion_of_ones_own_works_like_any_other(tmp_path):
     assert train(tmp_path / "run", stop=Twice() | Target(0.0)).already_finished
 
 
+@pytest.mark.slow
 def test_an_early_stopping_callback_brings_its_own_rule(tmp_path):
     callback = kerastrain.EarlyStopping("val_loss", stop=Patience(2) | Target(0.3))
     result = train(tmp_path / "run", callbacks=[callback])

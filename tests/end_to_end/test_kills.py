@@ -25,7 +25,14 @@ def kill_and_go_on(workdir, flags, conditions, environment=None):
     return kills
 
 
-@pytest.mark.parametrize(("flags", "longest"), [(MLP, 0.8), (CNN, 1.0)], ids=["mlp", "cnn"])
+@pytest.mark.parametrize(
+    ("flags", "longest"),
+    [
+        pytest.param(MLP, 0.8, id="mlp"),
+        # A kill in an evaluation is of this one, in the fast suite too.
+        pytest.param(CNN, 1.0, id="cnn", marks=pytest.mark.slow),
+    ],
+)
 def test_resumed_run_matches_uninterrupted_run_exactly(tmp_path, undisturbed, flags, longest):
     whole = undisturbed(*flags)
     workdir, rng = tmp_path / "run", random.Random(20)

@@ -48,6 +48,7 @@ def test_a_second_trainer_is_told_who_trains_here(tmp_path, run_kerastrain):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_and_the_same_command_goes_on(tmp_path, undisturbed):
     workdir = tmp_path / "run"
     process = killing.start(workdir, *MLP)

@@ -65,7 +65,10 @@ def test_verify_resume_tells_why_a_training_does_not_even_end_undisturbed(run_ke
     assert "ZeroDivisionError" in ended.stderr
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_verify_resume_leaves_no_process_behind(tmp_path, number, status):
     command = [sys.executable, "-m", "kerastrain", *VERIFY, f"--workdir={tmp_path}/runs"]
     lock = tmp_path / "runs" / "undisturbed" / "lock"

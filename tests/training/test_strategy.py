@@ -21,7 +21,12 @@ def trained(name, model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model", ["adam", "clipped", pytest.param("embedding", marks=pytest.mark.slow)]
+    "model",
+    [
+        "clipped",
+        pytest.param("adam", marks=pytest.mark.slow),
+        pytest.param("embedding", marks=pytest.mark.slow),
+    ],
 )
 def test_two_logical_devices_give_the_losses_of_one(model, tmp_path):
     one = trained("one_device", model, tmp_path)
