@@ -36,9 +36,9 @@ def kill_and_go_on(workdir, flags, conditions, environment=None):
 def test_resumed_run_matches_uninterrupted_run_exactly(tmp_path, undisturbed, flags, longest):
     whole = undisturbed(*flags)
     workdir, rng = tmp_path / "run", random.Random(20)
-    instants = [lambda: killing.random_instant(workdir, rng, longest)] * 3
-    # On a fast machine the run may be over before the last kill.
-    assert kill_and_go_on(workdir, flags, instants) >= 2
+    instants = [lambda: killing.random_instant(workdir, rng, longest)] * 2
+    # On a fast machine the run may be over before the last kill. (Many: in the slow suite.)
+    assert kill_and_go_on(workdir, flags, instants) >= 1
     assert_same(killing.what_remains(workdir), whole)
     assert whole["result: ended"] == ("stopped" if flags == MLP else "budget")
 
@@ -50,8 +50,8 @@ def test_a_kill_in_the_middle_of_a_save_loses_nothing_but_the_save(tmp_path, und
     workdir = tmp_path / "run"
     in_saves = [
         lambda: killing.both(killing.training_has_begun(workdir), killing.in_a_save(workdir))
-    ] * 2
-    assert kill_and_go_on(workdir, flags, in_saves) == 2
+    ]
+    assert kill_and_go_on(workdir, flags, in_saves) == 1
     assert_same(killing.what_remains(workdir), undisturbed(*flags))
 
 
@@ -60,8 +60,8 @@ def test_a_kill_in_the_middle_of_an_evaluation_loses_nothing(tmp_path, undisturb
     environment = {"EVALUATION_MARKER": str(marker)}
     workdir = tmp_path / "run"
     flags = (*CNN, "--max_epochs=8")
-    in_evaluations = [lambda: killing.appears(marker)] * 2
-    assert kill_and_go_on(workdir, flags, in_evaluations, environment) == 2
+    in_evaluations = [lambda: killing.appears(marker)]
+    assert kill_and_go_on(workdir, flags, in_evaluations, environment) == 1
     assert_same(killing.what_remains(workdir), undisturbed(*flags))
 
 
