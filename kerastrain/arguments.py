@@ -30,7 +30,9 @@ class Expected:
 
 def is_number(value: Any) -> bool:
     """Whether it is a finite number; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    return -math.inf < value < math.inf  # type: ignore[operator]
 
 
 def _is_whole(value: Any) -> bool:
@@ -53,6 +55,7 @@ SHARE_BELOW_1 = Expected("a number from 0 to below 1", lambda v: is_number(v) an
 FACTOR = Expected("a number above 0, at most 1", lambda v: is_number(v) and 0 < v <= 1)
 FACTOR_BELOW_1 = Expected("a number above 0 and below 1", lambda v: is_number(v) and 0 < v < 1)
 TRUTH = Expected("True or False", lambda v: isinstance(v, bool))
+TEXT = Expected("a text", lambda v: isinstance(v, str))
 TEXTS = Expected(
     "a list of texts",
     lambda v: isinstance(v, list) and all(isinstance(each, str) for each in v),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ class Inspection:
             data = self._load_data()
             self._settle_learning_rate(data)
             state = assembly.state(data)
+            self._warn_of_another_rate(state)
             executor, evaluator = assembly.executor(state, data), assembly.evaluator(state, data)
             staging = Staging(state)
             self._check_run(state, data)
@@ -158,6 +160,18 @@ class Inspection:
             self.preflight.check("learning rate", lambda: self._find_learning_rate(data))
         else:
             self.assembly.take_rate(rate)
+
+    def _warn_of_another_rate(self, state: TrainState) -> None:
+        found, begins = self.assembly.found_rate, state.learning_rate
+        if found is None or self.options.schedule is not None:
+            return
+        if not math.isclose(begins, found, rel_tol=1e-3):
+            logger.warning(
+                "The recipe's optimizer begins with a learning rate of %g, and not of the %g that "
+                "was found; does build_model use options.learning_rate?",
+                begins,
+                found,
+            )
 
     def _find_learning_rate(self, data: Data) -> str:
         began, test = time.monotonic(), self.assembly.range_test(data)

@@ -40,6 +40,7 @@ from kerastrain.recipe import (
     shipped_recipes,
     source_sha256,
 )
+from kerastrain.training.checkpoint_files import CheckpointFiles
 from kerastrain.training.signals import SignalReceived, Signals
 from kerastrain.training.starts import Starts
 from kerastrain.training.stopping import (
@@ -402,18 +403,28 @@ def _check_same_run(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> 
 def _beyond_its_end(job: Job, workdir: Workdir, before: TrainOptions) -> list[str]:
     """A line if the run is beyond the step where the rule of now would have stopped it."""
     was, now = before.stop_rule, job.options.stop_rule
-    found = _judged(job, workdir, job.stop_rule) if was != now else None
-    if found is None or found.stopped_at is None or found.stopped_at is found.end:
+    found = None if _is_same_rule(was, now) else _judged(job, workdir, job.stop_rule)
+    at = max(CheckpointFiles(workdir.latest_checkpoints).steps(), default=0)
+    if found is None or found.stopped_at is None or found.stopped_at.step >= at:
         return []
     return [
         f"stop: {was!r} recorded, {now!r} now, which would have stopped the run at step "
-        f"{found.stopped_at.step:,}; it is at step {found.end.step:,}"
+        f"{found.stopped_at.step:,}; it is at step {at:,}"
     ]
+
+
+def _is_same_rule(one: str, other: str) -> bool:
+    try:
+        return one == other or str(parse_criterion(one)) == str(parse_criterion(other))
+    except OptionsError:  # One of a program's own.
+        return False
 
 
 def _judged(job: Job, workdir: Workdir, rule: Criterion) -> Outcome | None:
     """What a rule says of the run so far; None before the first evaluation."""
-    evaluations = read_evaluations(workdir.metrics_file)
+    at = max(CheckpointFiles(workdir.latest_checkpoints).steps(), default=0)
+    # What is logged beyond the newest checkpoint has not happened: it is done again.
+    evaluations = [e for e in read_evaluations(workdir.metrics_file) if e.step <= at]
     return outcome(rule, evaluations, job.objective) if evaluations else None
 
 
@@ -423,7 +434,7 @@ def _is_to_go_on(job: Job, workdir: Workdir, result: Mapping[str, Any]) -> bool:
     before = TrainOptions.from_json(result["resolved"])
     if options.more_epochs is not None and options.more_epochs != before.more_epochs:
         return True
-    has_new_rule = options.stop_rule != before.stop_rule
+    has_new_rule = not _is_same_rule(options.stop_rule, before.stop_rule)
     if before.more_epochs is not None and not has_new_rule and not _asks_for_more(options, before):
         return False  # It went on for so long, and is over.
     if result["ended"] == "stopped":

@@ -77,6 +77,7 @@ class Session:
         fitting.restore()
         # Nothing stands in the way any more: a finished run that goes on is not finished.
         self.workdir.result_file.unlink(missing_ok=True)
+        self.workdir.stopped_file.unlink(missing_ok=True)
         ended = fitting.run()
         self.starts.beat("exporting", step=ended.step)
         return self._finish(found, fitting, ended)

@@ -265,18 +265,39 @@ def test_a_rule_that_the_record_cannot_answer_is_an_error(tmp_path):
         train(tmp_path / "run", stop="significance", max_epochs=4)
 
 
+def test_a_rule_that_measures_nothing_finds_what_one_that_measured_has_left(tmp_path):
+    plain = {"model": lambda: model(keras.optimizers.SGD(0.1))}
+    first = train(tmp_path / "run", stop="evidence or patience(1)", max_epochs=60, **plain)
+    longer = train(tmp_path / "run", stop="patience(50)", max_epochs=60, **plain)
+    assert len(longer.history) > len(first.history)
+    best = min(longer.history, key=lambda record: record["val_loss"])
+    assert longer.best["value"] == best["val_loss"] and longer.best["step"] == best["step"]
+
+
+def test_a_rule_that_stops_at_the_last_evaluation_stops_there(tmp_path):
+    first = train(tmp_path / "run", stop="never", max_epochs=3)
+    value = first.history[-1]["val_loss"]
+    again = train(tmp_path / "run", stop=f"target({value!r})", max_epochs=9)
+    assert again.step == first.step and again.history == first.history
+
+
+def test_what_a_callback_logs_does_not_change_where_an_evaluation_was(tmp_path):
+    class Logs(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs.update(epoch=epoch, step=0, seconds=1.0, mine=2.0)
+
+    result = train(tmp_path / "run", callbacks=[Logs()], max_epochs=2)
+    assert [(r["step"], r["epoch"], r["mine"]) for r in result.history] == [(7, 1, 2), (14, 2, 2)]
+
+
 class Twice(Criterion):
     """A criterion of somebody's own: stops at the second evaluation."""
 
     name = "twice"
-    __dataclass_fields__ = {}  # noqa: RUF012
 
     def verdicts(self, evaluations, objective):
         for evaluation in evaluations:
             yield self._verdict(evaluation.index >= 1, f"{objective.name} came twice")
-
-    def __hash__(self):
-        return 0
 
 
 def test_a_criterion_of_ones_own_works_like_any_other(tmp_path):

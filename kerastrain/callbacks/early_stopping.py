@@ -108,6 +108,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self._on_disk: tuple[CheckpointFolder, list[tf.Variable]] | None = None
         self._evaluations: list[Evaluation] = []
         self._before = NOTHING  # The last evaluation of an earlier start of the program.
+        # Steps and epochs that lie before what this start counts; known at its first evaluation.
+        self._ahead: tuple[int, float] | None = None
         self._began = time.monotonic()
         self._previous_handler: Any = None
 
@@ -120,6 +122,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.best = None
         self.best_step, self.written_step, self._on_disk = None, None, None
         self._evaluations, self._before, self._began = [], NOTHING, time.monotonic()
+        self._ahead = None
         if self._in_fit:
             if self._progress_file and self._progress_file.exists():
                 self.set_state(read_json(self._progress_file))
@@ -173,6 +176,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         progress.take_up(state["progress"], self._evaluations)
         if state["progress"]["stopped"] and not progress.stopped:
             self.model.stop_training = False
+        if progress.stopped and not self._in_fit:
+            self.model.stop_training = True
         if self._evaluations:
             self._before = self._evaluations[-1]
         self._show(progress)
@@ -318,13 +323,14 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             status = self._status
             # Rounded as the run records it, so that a resumed one decides the same.
             return Evaluation(index, status.step, status.epoch, round(status.seconds, 3), values)
-        before = self._before
-        seconds = before.seconds + time.monotonic() - self._began
+        seconds = self._before.seconds + time.monotonic() - self._began
         step, passed = int(self.model.optimizer.iterations), epoch + 1.0
-        # A program started anew counts anew, unless it takes up step and epoch itself.
-        step += before.step if step <= before.step else 0
-        passed += before.epoch if passed <= before.epoch else 0
-        return Evaluation(index, step, passed, seconds, values)
+        if self._ahead is None:
+            # A program started anew counts anew, unless it takes up step and epoch itself.
+            before = self._before
+            steps = before.step if step <= before.step else 0
+            self._ahead = steps, before.epoch if passed <= before.epoch else 0.0
+        return Evaluation(index, step + self._ahead[0], passed + self._ahead[1], seconds, values)
 
     def _direction(self) -> Direction:
         known = known_direction(self.monitor)
@@ -347,16 +353,20 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         Raises:
             ObjectiveError: a metric that is needed is never reported.
         """
-        for name in sorted(progress.metrics - set(logs), key=lambda name: name != self.monitor):
-            has_validation = any(logged.startswith("val_") for logged in logs)
-            if not has_validation and name.removeprefix("val_") in logs:
+        missing = sorted(
+            progress.metrics - set(logs), key=lambda name: (name != self.monitor, name)
+        )
+        if not missing:
+            return False
+        has_validation = any(logged.startswith("val_") for logged in logs)
+        if not has_validation and any(name.removeprefix("val_") in logs for name in missing):
+            if self.monitor not in logs:
                 self.get_monitor_value(logs)  # Keras's warning will do.
-                return True
-            raise ObjectiveError(
-                f"EarlyStopping monitors '{name}', which is not among the metrics "
-                f"{', '.join(logs)}.{suggestion(name, logs)}"
-            )
-        return False
+            return True
+        raise ObjectiveError(
+            f"EarlyStopping monitors '{missing[0]}', which is not among the metrics "
+            f"{', '.join(logs)}.{suggestion(missing[0], logs)}"
+        )
 
     # Ctrl-C in fit, where no callback is told of it.
 

@@ -198,6 +198,7 @@ def restore(workdir: Workdir, files: CheckpointFiles, step: int) -> str:
         forget_rollbacks(workdir, known=0 if record is None else record.rollbacks)
         # Only now: a finished run is finished until it can go on from somewhere else.
         workdir.result_file.unlink(missing_ok=True)
+        workdir.stopped_file.unlink(missing_ok=True)
     lines = [f"The run in {workdir} stands at step {step}."]
     if aside:
         steps = ", ".join(map(str, aside))

@@ -115,7 +115,8 @@ def run(values: flags.FlagValues) -> int:
         raise UsageError("--workdir is missing: the folders of the runs to replay.")
     if values.plot:
         check_picture_file(values.plot)
-    rules = [parse_criterion(text) for text in values.stop or SELECTION]
+    given = [parse_criterion(text) for text in values.stop or SELECTION]
+    rules = list({str(rule): rule for rule in given}.values())
     replayed: list[Replayed] = []
     for folder in dict.fromkeys(values.workdir):
         replayed += replay(Workdir(os.path.expanduser(folder)), rules)

@@ -291,6 +291,7 @@ class Loop:
         """Evaluates and tells the callbacks. A signal breaks it off, and nothing has happened."""
         state = self.state
         self._starts.beat("evaluating", step=state.step)
+        began = time.perf_counter()
         running = state.running_metrics()
         logs = self._training_metrics()
         state.average_replicas()
@@ -303,11 +304,14 @@ class Loop:
                 self.status.is_log_point = True
                 self._note_best(logs.get(self.objective.name), state.step)
                 self.callbacks.on_epoch_end(self._finished_round(), logs)
+                # With what callbacks measure: the run's end must leave room for that, too.
+                self._evaluation_seconds = time.perf_counter() - began
         if measured is None:
             state.assign_running_metrics(running)
             return
         logs = self._reported.logs  # With what callbacks have added, as in fit's history.
-        record = {"step": state.step, "epoch": self.plan.epoch_at(state.step), **as_floats(logs)}
+        values = {n: v for n, v in as_floats(logs).items() if n not in ("step", "epoch", "seconds")}
+        record = {"step": state.step, "epoch": self.plan.epoch_at(state.step), **values}
         state.host.setdefault("history", []).append(record)
         # Apart from the history, since the clock differs from start to start.
         seconds = round(self.status.seconds, 3)

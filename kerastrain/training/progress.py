@@ -11,6 +11,7 @@ argument of its constructor: they are settings, and Keras changes the sign of so
 
 from __future__ import annotations
 
+import collections
 import inspect
 import weakref
 from collections.abc import Mapping, Sequence
@@ -31,17 +32,12 @@ def pristine_progress(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str
     for callback in callbacks:
         if callback not in _pristine:
             _pristine[callback] = _state(callback)
-    return {
-        _name(position, callback): _pristine[callback]
-        for position, callback in enumerate(callbacks)
-    }
+    return {name: _pristine[callback] for name, callback in _named(callbacks)}
 
 
 def callback_progress(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Any]:
     """{"0 EarlyStopping": {...}, …}: the state of every callback that has one."""
-    states = {
-        _name(position, callback): _state(callback) for position, callback in enumerate(callbacks)
-    }
+    states = {name: _state(callback) for name, callback in _named(callbacks)}
     return {name: state for name, state in states.items() if state}
 
 
@@ -59,14 +55,13 @@ def restore_progress(
             its file is there already) and stays.
     """
     now = callback_progress(callbacks)
-    for position, callback in enumerate(callbacks):
-        state = recorded.get(_name(position, callback))
+    for name, callback in _named(callbacks):
+        state = recorded.get(name)
         if state is None:
             continue
         if hasattr(callback, "set_state"):
             callback.set_state(state)
         else:
-            name = _name(position, callback)
             for attribute, value in state.items():
                 is_of_this_start = _value(before, name, attribute) != _value(now, name, attribute)
                 if not is_of_this_start:
@@ -77,8 +72,17 @@ def _value(progress: Mapping[str, Any], name: str, attribute: str) -> Any:
     return progress.get(name, {}).get(attribute)
 
 
-def _name(position: int, callback: keras.callbacks.Callback) -> str:
-    return f"{position} {type(callback).__name__}"
+def _named(
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> list[tuple[str, keras.callbacks.Callback]]:
+    """Each with its class and its number in that: one more of another kind changes no name."""
+    counts: collections.Counter[str] = collections.Counter()
+    named = []
+    for callback in callbacks:
+        kind = type(callback).__name__
+        named.append((f"{counts[kind]} {kind}", callback))
+        counts[kind] += 1
+    return named
 
 
 def _state(callback: keras.callbacks.Callback) -> dict[str, Any]:

@@ -263,3 +263,11 @@ def test_lengths_are_counted_on_by_a_program_started_again(tmp_path, rule):
     again = kerastrain.EarlyStopping(stop=rule, directory=tmp_path)
     _, _, history = fit(again, [3.0, 4.0, 5.0], batch_size=16)
     assert len(history.epoch) == (2 if rule.startswith("after") else 1)
+
+
+def test_a_longer_second_start_counts_on_to_its_end(tmp_path):
+    fit(kerastrain.EarlyStopping(stop="never", directory=tmp_path), [1.0, 2.0], batch_size=16)
+    again = kerastrain.EarlyStopping(stop="never", directory=tmp_path)
+    fit(again, [3.0] * 5, batch_size=16)
+    recorded = json.loads((tmp_path / "early_stopping.json").read_text())["evaluations"]
+    assert [(each["step"], each["epoch"]) for each in recorded] == [(4 * i, i) for i in range(1, 8)]

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from kerastrain.arguments import COUNT_OR_0, NOT_NEGATIVE
+from kerastrain.arguments import COUNT_OR_0, NOT_NEGATIVE, TEXT
 from kerastrain.errors import ObjectiveError, OptionsError, suggestion
 from kerastrain.objective import Objective
 
@@ -143,9 +143,12 @@ class Criterion:
 
     def __str__(self) -> str:
         """As `parse_criterion` reads it."""
+        if not dataclasses.is_dataclass(self):
+            return self.name
         shown = []
-        for position, field in enumerate(dataclasses.fields(self)):  # type: ignore[arg-type]
+        for position, field in enumerate(dataclasses.fields(self)):
             value = getattr(self, field.name)
+            value = value.item() if hasattr(value, "item") else value  # A number of NumPy's.
             if value != field.default:
                 text = str(value) if isinstance(value, Criterion) else repr(value)
                 shown.append(text if position == 0 else f"{field.name}={text}")
@@ -171,6 +174,7 @@ class Monitoring(Criterion):
 
     def _check_monitor(self) -> None:
         if self.monitor is not None:
+            TEXT.check(self.name, "monitor", self.monitor)
             Objective.parse(self.monitor)
 
 

@@ -82,6 +82,11 @@ class Smoothed(Criterion):
                 "smoothed(patience(5))."
             )
         SHARE_BELOW_1.check(self.name, "beta", self.beta)
+        if any(isinstance(leaf, Significance) for leaf in self.criterion.leaves()):
+            raise OptionsError(
+                "smoothed was given significance, whose standard errors are of the values as they "
+                "are; expected another criterion."
+            )
 
     def leaves(self) -> Iterator[Criterion]:
         yield from self.criterion.leaves()
@@ -170,6 +175,9 @@ class Significance(Criterion):
     standard error se = sqrt(sum (d_i - d)² / (n (n - 1))): an improvement counts when
     d > z · se (the paired z test), and this evaluation is then the reference. Stop after
     `patience` evaluations in a row that do not count.
+
+    d is taken from `val_loss` itself, the standard error from the examples' losses without
+    weights and regularisation: it is meant for a loss that has neither.
 
     The standard error needs the loss of every example, so the run measures it
     (`kerastrain.callbacks.measurements`), at the same z, and records it as

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kerastrain.arguments import COUNT_OR_0, NOT_NEGATIVE, NUMBER
+from kerastrain.arguments import COUNT_OR_0, NOT_NEGATIVE, NUMBER, TRUTH
 from kerastrain.objective import Objective
 from kerastrain.training.stopping.criterion import (
     Evaluation,
@@ -59,6 +59,7 @@ class Patience(Monitoring):
     def __post_init__(self) -> None:
         self._check_monitor()
         NOT_NEGATIVE.check(self.name, "min_delta", self.min_delta)
+        TRUTH.check(self.name, "relative", self.relative)
         COUNT_OR_0.check(self.name, "start_from", self.start_from)
         if self.baseline is not None:
             NUMBER.check(self.name, "baseline", self.baseline)
@@ -85,7 +86,9 @@ class Patience(Monitoring):
                 best = evaluation
             if not is_counted or (improves and self._beats_baseline(objective, value)):
                 since = here
-            waits_enough = here - since >= span.count and evaluation.index > 0
+            # Epochs are fractions: nine tenths and one tenth may make a little less than one.
+            is_long = here - since >= span.count - 1e-9 * max(1.0, here)
+            waits_enough = is_long and evaluation.index > 0
             stops = is_counted and not improves and waits_enough
             says = _says(objective.name, Span(here - since, span.unit), best)
             yield self._verdict(stops, says, here - since, span.count)

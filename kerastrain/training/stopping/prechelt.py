@@ -8,7 +8,8 @@ With E_va(t) the validation error at evaluation t and E_opt(t) its minimum up to
 GL(t) = 100 · (E_va(t) / E_opt(t) - 1). With E_tr(t) the training loss, over a strip of k:
 P_k(t) = 1000 · (mean of E_tr(t-k+1 … t) / their minimum - 1).
 
-The paper counts epochs; here the evaluations are counted, by default one an epoch.
+The paper counts epochs; here the evaluations are counted, by default one an epoch. What is
+decided at the end of a strip is met there alone, also when it is joined by `and`.
 
 Errors. GL needs an error: positive, and 0 at best. Of a metric that is minimised it is the
 value minus `ideal`, 0 unless said; of one that is maximised (accuracy, AUC, F1, R²)
@@ -159,16 +160,17 @@ class PQ(Monitoring):
     ) -> Iterator[Verdict]:
         objective = self.watched(objective)
         losses: list[float] = []
-        quotient = 0.0  # Between the ends of strips it is what it was at the last.
+        quotient = 0.0  # Between the ends of strips it is shown as it was at the last.
         for evaluation, gl in generalization_losses(evaluations, objective, self.ideal):
             losses.append(evaluation.value(TRAINING_LOSS))
-            if len(losses) % self.k == 0:
+            is_end = len(losses) % self.k == 0
+            if is_end:
                 quotient = _quotient(gl, progress(losses[-self.k :]))
             says = (
                 f"{_gl_says(objective, evaluation, gl)}, {quotient:.3g} times the training "
                 f"progress (limit {self.alpha:g})"
             )
-            yield self._verdict(quotient > self.alpha, says, quotient, self.alpha)
+            yield self._verdict(is_end and quotient > self.alpha, says, quotient, self.alpha)
 
 
 def _quotient(loss: float, progress: float) -> float:
@@ -212,11 +214,12 @@ class UP(Monitoring):
         name, at_end, rises = objective.name, None, 0
         for count, evaluation in enumerate(evaluations, start=1):
             value = evaluation.value(name)
-            if count % self.k == 0:
+            is_end = count % self.k == 0
+            if is_end:
                 rises = rises + 1 if _is_worse(objective, value, at_end) else 0
                 at_end = value
             says = f"{name} was worse at the end of {rises} strips of {self.k} in a row"
-            yield self._verdict(rises >= self.s, says, rises, self.s)
+            yield self._verdict(is_end and rises >= self.s, says, rises, self.s)
 
 
 def _is_worse(objective: Objective, value: float, before: float | None) -> bool:
@@ -258,9 +261,10 @@ class Progress(Criterion):
         latest: float | None = None
         for evaluation in evaluations:
             losses.append(evaluation.value(TRAINING_LOSS))
-            if len(losses) % self.k == 0:
+            is_end = len(losses) % self.k == 0
+            if is_end:
                 latest = progress(losses[-self.k :])
-            stops = latest is not None and latest < self.least
+            stops = is_end and latest is not None and latest < self.least
             found = "not known yet" if latest is None else f"{latest:.3g} per mille"
             says = f"the training progress was {found}, with a limit of {self.least:g}"
             yield self._verdict(stops, says, latest, self.least)

@@ -66,7 +66,10 @@ CRITERION = st.recursive(
     lambda inner: st.one_of(
         st.tuples(inner, inner).map(AnyOf),
         st.tuples(inner, inner, inner).map(AllOf),
-        st.tuples(inner, st.sampled_from([0.0, 0.5])).map(lambda each: Smoothed(*each)),
+        st.tuples(
+            inner.filter(lambda each: not any(isinstance(s, Significance) for s in each.leaves())),
+            st.sampled_from([0.0, 0.5]),
+        ).map(lambda each: Smoothed(*each)),
     ),
     max_leaves=5,
 )
@@ -205,6 +208,9 @@ def test_every_criterion_is_documented_with_its_errors_and_arguments(name):
         ("up(2) or gl(-1)", 9, "alpha=-1"),
         ("up(2) or gl(alpha=-1)", 12, "alpha=-1"),
         ("smoothed(5)", 0, "expected a criterion"),
+        ("target(0.9, 5)", 0, "monitor=5; expected a text"),
+        ("gl(2, monitor=gl(2))", 6, "expected a text"),
+        ("patience(5, relative=no)", 12, "expected True or False"),
         ("smoothed(nonsense(5))", 9, "no criterion 'nonsense'"),
         ("patience(5, monitor=val_fancy)", 0, "'val_fancy:min' or 'val_fancy:max'"),
         ("patience(5))", 11, "cannot be read"),

@@ -130,6 +130,7 @@ def test_evidence_stops_when_the_gradient_is_only_noise():
     [
         lambda: Smoothed(5),
         lambda: Smoothed(Patience(5), beta=1.0),
+        lambda: Smoothed(Significance() | Patience(2)),
         lambda: Smoothed(Patience(5), beta=-0.1),
         lambda: Plateau(1, 0.1),
         lambda: Significance(z=-1),

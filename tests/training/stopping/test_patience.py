@@ -120,6 +120,18 @@ def test_epochs_count_by_their_length_and_not_by_evaluations():
     assert [v.stops for v in verdicts].index(True) == 4  # 0.25, the best, and a whole epoch on
 
 
+def test_fractions_of_epochs_that_make_up_one_are_one():
+    # As floating-point numbers, the difference of 1.4 and 0.4 is not quite one.
+    for first in range(1, 30):
+        told = [
+            Evaluation(i, 43 * (i + 1), 43 * (i + 1) / 430, 0.0, {"val_loss": float(i != first)})
+            for i in range(first + 11)
+        ]
+        verdicts = Patience(epochs=1).verdicts(iter(told), Objective("val_loss", "min"))
+        stops = [i for i, verdict in enumerate(verdicts) if verdict.stops and i > first]
+        assert stops[0] == first + 10
+
+
 def test_start_from_passes_over_the_first_evaluations():
     assert stop_index(Patience(1, start_from=3), [0.1, 0.2, 0.3, 0.9, 0.8, 0.85]) == 5
 
@@ -149,6 +161,9 @@ def test_what_rises_is_better_for_an_objective_to_maximise():
         ({"steps": 1, "min_delta": -0.1}, "min_delta=-0.1"),
         ({"steps": 1, "min_delta": math.nan}, "finite"),
         ({"steps": True}, "steps=True"),
+        ({"steps": 1, "relative": "false"}, "relative='false'"),
+        ({"steps": 1, "monitor": 5}, "monitor=5"),
+        ({"epochs": 10**400, "steps": 1}, "epochs and steps"),
         ({"steps": 1, "baseline": "low"}, "baseline='low'"),
         ({"steps": 1, "start_from": 0.5}, "start_from=0.5"),
     ],

@@ -85,6 +85,13 @@ def test_pq_decides_only_at_the_ends_of_strips():
     assert stop_index(PQ(0.01, k=2), [0.5, 0.5, 1.0, 0.5], loss=[2.0, 1.0, 1.0, 0.8]) is None
 
 
+def test_what_is_decided_at_the_end_of_a_strip_is_met_there_alone():
+    # At the second evaluation PQ is above alpha; at the third the value is as good as the best.
+    rule = "pq(0.5, k=2) and after(evaluations=3)"
+    assert stop_index(rule, [1.0, 2.0, 1.0], loss=[2.0, 1.0, 1.0]) is None
+    assert stop_index("up(1, k=2) and after(5)", [9.0, 1.0, 9.0, 2.0, 0.5]) is None
+
+
 def test_pq_without_any_progress_stops_at_any_generalization_loss():
     assert stop_index(PQ(100, k=2), [0.5, 0.5, 0.5, 0.51], loss=[1.0] * 4) == 3
     assert stop_index(PQ(100, k=2), [0.5, 0.5, 0.5, 0.5], loss=[1.0] * 4) is None
