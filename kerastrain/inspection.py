@@ -107,6 +107,13 @@ class Inspection:
             executor, evaluator = assembly.executor(state, data), assembly.evaluator(state, data)
             staging = Staging(state)
             self._check_run(state, data)
+            measurements = measurements_for(
+                self.job.stop_rule,
+                train=data.train,
+                validation=assembly.validation(data),
+                batch_size=executor.batches.batch_size,
+                seed=self.options.seed,
+            )
             if process is not None:
                 self._check_training(state, executor, evaluator, staging)
                 self.preflight.check("export", lambda: rehearse(state.model, data, process))
@@ -116,13 +123,7 @@ class Inspection:
             executor=executor,
             evaluator=evaluator,
             staging=staging,
-            measurements=measurements_for(
-                self.job.stop_rule,
-                train=data.train,
-                validation=assembly.validation(data),
-                batch_size=executor.batches.batch_size,
-                seed=self.options.seed,
-            ),
+            measurements=measurements,
             identity={
                 "recipe": self.job.recipe,
                 "recipe_sha256": self.job.recipe_sha256,

@@ -7,7 +7,7 @@ A field left at None is decided by the recipe (`Recipe.resolve`). LEARNED names
 the fields that change what is learned: a run can only be resumed with the same
 values of those. LOCATIONS say where the data lie; what the data *are* is held by
 a fingerprint, so a location may change, and one left out is taken from the run. When to stop
-may be said anew as well, as long as the run is not beyond the new end (`kerastrain.run`).
+may be said anew as well, as long as the run is not beyond the new end (`kerastrain.continuation`).
 """
 
 from __future__ import annotations

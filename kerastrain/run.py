@@ -10,9 +10,7 @@ returned at once, without importing TensorFlow.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerastrain.continuation import (
+    check_same_run,
+    finishing_what_was_begun,
+    is_same_command,
+    is_to_go_on,
+    recorded_run,
+)
 from kerastrain.data.source import Data, Examples, Task
 from kerastrain.errors import (
     DataError,
@@ -38,19 +43,14 @@ from kerastrain.recipe import (
     locate_recipe,
     location_in,
     shipped_recipes,
-    source_sha256,
 )
-from kerastrain.training.checkpoint_files import CheckpointFiles
 from kerastrain.training.signals import SignalReceived, Signals
 from kerastrain.training.starts import Starts
 from kerastrain.training.stopping import (
     Criterion,
-    Outcome,
-    outcome,
     parse_criterion,
-    read_evaluations,
 )
-from kerastrain.workdir import Workdir, read_json, refuse_differences
+from kerastrain.workdir import Workdir, read_json
 
 if TYPE_CHECKING:
     import keras
@@ -213,12 +213,12 @@ def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
     # A command may be killed by a second Ctrl-C; in a notebook that would be its kernel.
     with _answering_signals(second_kills=True) as signals:
         workdir = Workdir(options.workdir)
-        recorded = _recorded_run(workdir)
+        recorded = recorded_run(workdir)
         if recorded is not None:
             options = options.located_like(TrainOptions.from_json(recorded["given"]))
             if workdir.result_file.exists():
                 result = read_json(workdir.result_file)
-                if _is_same_command(options, recorded, result):
+                if is_same_command(options, recorded, result):
                     return _result(workdir, result, already_finished=True)
         return _run(_recipe_job(options, override=override), signals, began=began)
 
@@ -236,13 +236,13 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
         from kerastrain.session import Session
 
         workdir = Workdir(options.workdir)
-        recorded = _recorded_run(workdir)
+        recorded = recorded_run(workdir)
         if recorded is not None:
             options = options.located_like(TrainOptions.from_json(recorded["given"]))
         job = _recipe_job(options, override=override)
         if recorded is not None:
             with workdir.lock():
-                _check_same_run(job, workdir, recorded)
+                check_same_run(job, workdir, recorded)
                 session = Session(job, workdir, starts=Starts(workdir), signals=signals)
                 return session.dry_run()
         with workdir.rehearsal() as place:
@@ -290,14 +290,14 @@ def _run(job: Job, signals: Signals, *, began: float) -> TrainResult:
     workdir = Workdir(job.options.workdir)
     workdir.create()
     with workdir.lock():
-        recorded = _recorded_run(workdir)
+        recorded = recorded_run(workdir)
         if recorded is not None:
-            _check_same_run(job, workdir, recorded)
+            check_same_run(job, workdir, recorded)
             if not workdir.result_file.exists():
-                job = _finishing_what_was_begun(job, recorded)
+                job = finishing_what_was_begun(job, recorded)
         if workdir.result_file.exists():
             result = read_json(workdir.result_file)
-            if not _is_to_go_on(job, workdir, result):
+            if not is_to_go_on(job, workdir, result):
                 return _result(workdir, result, already_finished=True)
         elif job.options.more_epochs is not None and "ended_at_step" not in (recorded or {}):
             raise OptionsError(
@@ -307,17 +307,6 @@ def _run(job: Job, signals: Signals, *, began: float) -> TrainResult:
         starts = Starts(workdir, clock=began)
         with _recorded_start(starts, signals):
             return _result(workdir, Session(job, workdir, starts=starts, signals=signals).run())
-
-
-def _finishing_what_was_begun(job: Job, recorded: Mapping[str, Any]) -> Job:
-    """The job; with the epochs by which the run was to go on, if it was interrupted in them."""
-    before = TrainOptions.from_json(recorded["resolved"])
-    if before.more_epochs is None or job.options.more_epochs is not None:
-        return job
-    if _asks_for_more(job.options, before):
-        return job
-    options = dataclasses.replace(job.options, more_epochs=before.more_epochs)
-    return dataclasses.replace(job, options=options)
 
 
 @contextlib.contextmanager
@@ -352,101 +341,6 @@ def _recorded_start(starts: Starts, signals: Signals) -> Iterator[None]:
             starts.end(ended)
         except WorkdirError as error:  # A full disk; it is not what matters now.
             logger.warning("%s", error)
-
-
-def _recorded_run(workdir: Workdir) -> dict[str, Any] | None:
-    """What `run.json` says of the run begun here, None when there is none."""
-    if not workdir.run_file.exists():
-        return None
-    recorded = read_json(workdir.run_file)
-    needed = {"given", "resolved", "recipe_sha256", "data_fingerprint", "environment", "model"}
-    missing = needed - set(recorded)
-    if missing:
-        raise WorkdirError(
-            f"{workdir.run_file} is not a kerastrain run's record: it has no "
-            f"{', '.join(sorted(missing))}. Use another --workdir."
-        )
-    return recorded
-
-
-BUDGETS = ("max_epochs", "max_steps", "max_seconds", "more_epochs", "stop_rule")
-
-
-def _is_same_command(
-    options: TrainOptions, recorded: Mapping[str, Any], result: Mapping[str, Any]
-) -> bool:
-    """Whether nothing that matters differs, judged without running the recipe's file."""
-    before = TrainOptions.from_json(result["given"])
-    return (
-        not options.differences(before)
-        and all(getattr(options, name) == getattr(before, name) for name in BUDGETS)
-        and recorded["recipe_sha256"] == source_sha256(locate_recipe(options.recipe))
-    )
-
-
-def _asks_for_more(options: TrainOptions, before: TrainOptions) -> bool:
-    """Whether a budget is larger than it was."""
-    return (options.max_epochs or 0) > (before.max_epochs or 0) or (
-        options.max_steps or math.inf
-    ) > (before.max_steps or math.inf)
-
-
-def _check_same_run(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> None:
-    """Raises ResumeError when what is learned would differ from the recorded run."""
-    before = TrainOptions.from_json(recorded["resolved"])
-    differences = [*job.options.differences(before), *_beyond_its_end(job, workdir, before)]
-    refuse_differences(workdir, "has other options", differences, override=job.override)
-    if recorded["recipe_sha256"] != job.recipe_sha256:
-        logger.warning("The recipe %s was edited since the run in %s began.", job.recipe, workdir)
-
-
-def _beyond_its_end(job: Job, workdir: Workdir, before: TrainOptions) -> list[str]:
-    """A line if the run is beyond the step where the rule of now would have stopped it."""
-    was, now = before.stop_rule, job.options.stop_rule
-    found = None if _is_same_rule(was, now) else _judged(job, workdir, job.stop_rule)
-    at = max(CheckpointFiles(workdir.latest_checkpoints).steps(), default=0)
-    if found is None or found.stopped_at is None or found.stopped_at.step >= at:
-        return []
-    return [
-        f"stop: {was!r} recorded, {now!r} now, which would have stopped the run at step "
-        f"{found.stopped_at.step:,}; it is at step {at:,}"
-    ]
-
-
-def _is_same_rule(one: str, other: str) -> bool:
-    try:
-        return one == other or str(parse_criterion(one)) == str(parse_criterion(other))
-    except OptionsError:  # One of a program's own.
-        return False
-
-
-def _judged(job: Job, workdir: Workdir, rule: Criterion) -> Outcome | None:
-    """What a rule says of the run so far; None before the first evaluation."""
-    at = max(CheckpointFiles(workdir.latest_checkpoints).steps(), default=0)
-    # What is logged beyond the newest checkpoint has not happened: it is done again.
-    evaluations = [e for e in read_evaluations(workdir.metrics_file) if e.step <= at]
-    return outcome(rule, evaluations, job.objective) if evaluations else None
-
-
-def _is_to_go_on(job: Job, workdir: Workdir, result: Mapping[str, Any]) -> bool:
-    """Whether a run that has ended was given more of what it ended for want of."""
-    options = job.options
-    before = TrainOptions.from_json(result["resolved"])
-    if options.more_epochs is not None and options.more_epochs != before.more_epochs:
-        return True
-    has_new_rule = not _is_same_rule(options.stop_rule, before.stop_rule)
-    if before.more_epochs is not None and not has_new_rule and not _asks_for_more(options, before):
-        return False  # It went on for so long, and is over.
-    if result["ended"] == "stopped":
-        found = _judged(job, workdir, job.stop_rule) if has_new_rule else None
-        return found is not None and found.stopped_at is None
-    steps_per_epoch = round(result["step"] / result["epoch"])
-    by_epochs = (options.max_epochs or 0) * steps_per_epoch
-    has_steps = min(by_epochs, options.max_steps or by_epochs) > result["step"]
-    if result["ended"] == "time":
-        assert before.max_seconds is not None
-        return has_steps and (options.max_seconds or math.inf) > before.max_seconds
-    return result["ended"] == "budget" and has_steps
 
 
 def _result(

@@ -36,6 +36,7 @@ LAYERS = (
     "inspection",
     "fitting",
     "session",
+    "continuation",
     "run",
     "resume_check",
     "serving",

@@ -158,9 +158,11 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
         In the loop the evaluations are the run's own, which keeps them.
         """
-        own = {"evaluations": [record_of(each) for each in self._evaluations]}
-        state = {"progress": self._in_training().to_json(), "best_step": self.best_step}
-        return state | (own if self._in_fit else {})
+        progress = self._in_training().to_json()
+        state: dict[str, Any] = {"progress": progress, "best_step": self.best_step}
+        if self._in_fit:
+            state["evaluations"] = [record_of(each) for each in self._evaluations]
+        return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from a `get_state`; called after `on_train_begin`, which forgets everything.

@@ -58,6 +58,11 @@ def measurements_for(
             "errors are measured for one z. Use the same in each."
         )
     if zs and validation is not None:
+        if len(validation) < 2:
+            raise OptionsError(
+                "--stop uses significance, which compares the examples of the validation; there is "
+                "only one. Give more, or use another criterion."
+            )
         callbacks.append(LossDifference(validation, z=zs.pop()))
     if any(isinstance(criterion, Evidence) for criterion in kinds):
         if min(batch_size, len(train)) < 2:

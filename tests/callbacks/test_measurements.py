@@ -110,6 +110,12 @@ def test_standard_errors_are_measured_for_one_z_only():
         measurements_for(rule, train=ROWS, validation=ROWS, batch_size=8, seed=0)
 
 
+def test_a_standard_error_needs_two_examples_at_least():
+    with pytest.raises(OptionsError, match="only one. Give more"):
+        measurements_for(parse_criterion("significance"), train=ROWS,
+                         validation=ROWS.take(np.arange(1)), batch_size=8, seed=0)  # fmt: skip
+
+
 def test_evidence_needs_batches_of_two_at_least():
     with pytest.raises(OptionsError, match="larger --batch_size"):
         measurements_for(parse_criterion("evidence"), train=ROWS, validation=None, batch_size=1,

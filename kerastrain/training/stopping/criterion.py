@@ -12,6 +12,7 @@ finished run can be judged by any other criterion.
 
 from __future__ import annotations
 
+import abc
 import collections
 import dataclasses
 import itertools
@@ -108,12 +109,13 @@ class Verdict:
         return cls((reading,), (reading,) if reading.stops else ())
 
 
-class Criterion:
+class Criterion(abc.ABC):
     """Base of all criteria; subclasses are frozen dataclasses."""
 
     # As it is called in expressions.
     name: ClassVar[str]
 
+    @abc.abstractmethod
     def verdicts(
         self, evaluations: Iterable[Evaluation], objective: Objective
     ) -> Iterator[Verdict]:
@@ -125,7 +127,6 @@ class Criterion:
         Raises:
             ObjectiveError: a metric that it needs was not recorded.
         """
-        raise NotImplementedError
 
     def metrics(self, objective: Objective) -> frozenset[str]:
         """The names of the recorded values that it looks at."""
@@ -204,8 +205,9 @@ class _Joined(Criterion):
             because = tuple(reading for verdict in together for reading in verdict.because)
             yield Verdict(readings, because if self._joins(together) else ())
 
+    @abc.abstractmethod
     def _joins(self, verdicts: tuple[Verdict, ...]) -> bool:
-        raise NotImplementedError
+        """Whether these verdicts of the parts, at one evaluation, make the whole one stop."""
 
     def __str__(self) -> str:
         return f" {self.word} ".join(
@@ -257,7 +259,7 @@ class Span:
 
     def __str__(self) -> str:
         unit = self.unit.removesuffix("s") if self.count == 1 else self.unit
-        return f"{self.count:g} {unit}"
+        return f"{self.count:,.10g} {unit}"
 
 
 def span_of(criterion: Any) -> Span:

@@ -6,7 +6,7 @@ import pytest
 from recorded_values import ACCURACY, stop_index
 
 from kerastrain.errors import ObjectiveError, OptionsError
-from kerastrain.training.stopping import After, Baseline, Budget, Never, Target
+from kerastrain.training.stopping import After, Baseline, Budget, Evaluation, Never, Target
 
 
 def test_it_stops_when_the_metric_is_at_least_the_target():
@@ -39,6 +39,13 @@ def test_a_run_that_was_never_finite_is_below_every_baseline():
 )
 def test_a_length_is_reached_in_its_own_unit(rule, expected):
     assert stop_index(rule, [1.0] * 6) == expected
+
+
+def test_a_large_number_of_steps_is_written_out():
+    (verdict,) = Budget(steps=2_000_000).verdicts(
+        iter([Evaluation(0, 2_345_678, 1.0, 1.0, {})]), ACCURACY
+    )
+    assert verdict.says == "2,345,678 steps of 2,000,000 steps had passed"
 
 
 def test_never_is_never():
