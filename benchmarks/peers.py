@@ -48,15 +48,17 @@ def _compiled(layers: list) -> keras.Model:
 class Fit:
     """`model.fit` with its defaults (without its progress bar, which would slow it down)."""
 
-    def __init__(self, model: keras.Model, x: np.ndarray, y: np.ndarray):
-        self.model, self.x, self.y = model, x, y
+    def __init__(
+        self, model: keras.Model, x: np.ndarray, y: np.ndarray, *, batch_size: int = BATCH_SIZE
+    ):
+        self.model, self.x, self.y, self.batch_size = model, x, y, batch_size
         self.examples = len(x)
 
     def seconds(self, *, epochs: int) -> float:
         """Time of the epochs alone: what `fit` does once before the first is not counted."""
         timer = _EpochTimer()
         self.model.fit(
-            self.x, self.y, batch_size=BATCH_SIZE, epochs=epochs, verbose=0, callbacks=[timer]
+            self.x, self.y, batch_size=self.batch_size, epochs=epochs, verbose=0, callbacks=[timer]
         )
         return timer.seconds
 

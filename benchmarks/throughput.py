@@ -74,6 +74,7 @@ def compare(
     peers: Mapping[str, Peer],
     epochs: Mapping[str, int],
     rounds: int,
+    batch_size: int = BATCH_SIZE,
 ) -> Compared:
     """Trains; the first round warms up and is left out.
 
@@ -89,7 +90,7 @@ def compare(
             (x, y),
             workdir=workdir,
             max_epochs=per_round * (rounds + 1),
-            batch_size=BATCH_SIZE,
+            batch_size=batch_size,
             evaluate_every=f"{per_round}epochs",
             callbacks=[between],
             verbose=0,

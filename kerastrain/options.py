@@ -13,6 +13,7 @@ may be said anew as well, as long as the run is not beyond the new end (`kerastr
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -99,6 +100,79 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class TableOptions:
+    """How a table is read, divided and used; what recipes for tables read besides `data`.
+
+    Attributes:
+        schema: file of a schema, as a run writes it; None: inferred.
+        ignore_columns: not used, although they could be.
+        task: "classification" or "regression"; None: decided from the target.
+        quantiles: of the target's distribution to predict, rising, between 0 and 1.
+        weights: a column of positive numbers: how much each row counts.
+        balance: every class counts the same in training.
+        split_column, split_time, split_group: a column that says which rows train, validate
+            and test; by which the newest test; whose groups are kept together.
+        validation_data, test_data: files of these splits; `data` is the rest then.
+        separator, header, encoding: of CSV; None: detected.
+        stream: read the table in batches and train from disk; None: when it is too large.
+    """
+
+    schema: str | None = None
+    ignore_columns: tuple[str, ...] = ()
+    task: str | None = None
+    quantiles: tuple[float, ...] = ()
+    weights: str | None = None
+    balance: bool = False
+    split_column: str | None = None
+    split_time: str | None = None
+    split_group: str | None = None
+    validation_data: str | None = None
+    test_data: str | None = None
+    separator: str | None = None
+    header: bool | None = None
+    encoding: str = "utf-8"
+    stream: bool | None = None
+
+    def __post_init__(self) -> None:
+        # JSON has lists.
+        object.__setattr__(self, "ignore_columns", tuple(self.ignore_columns))
+        object.__setattr__(self, "quantiles", tuple(self.quantiles))
+        _require(self, "task", "one of " + ", ".join(TASKS), TASKS.__contains__)
+        _require(
+            self, "quantiles", "numbers that rise, between 0 and 1, as in 0.1,0.5,0.9", _are_levels
+        )
+        if self.quantiles and self.task == "classification":
+            raise OptionsError(
+                f"--quantiles={','.join(map(str, self.quantiles))} is for numbers, but --task is "
+                "classification. Leave one of them out."
+            )
+        splits = ("split_column", "split_time", "split_group", "test_data")
+        given = [name for name in splits if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise OptionsError(
+                f"--{given[0]} and --{given[1]} both say which rows test; give one of them."
+            )
+        if self.validation_data is not None and self.test_data is None:
+            raise OptionsError(
+                "--validation_data is given without --test_data; rows to test would be missing. "
+                "Give both, or neither."
+            )
+
+    def differences(self, recorded: TableOptions) -> list[str]:
+        """Lines "task: 'regression' recorded, None now" for what changes what is learned."""
+        return [
+            f"{name}: {getattr(recorded, name)!r} recorded, {getattr(self, name)!r} now"
+            for name in (option.name for option in dataclasses.fields(self))
+            if name not in TABLE_LOCATIONS and getattr(self, name) != getattr(recorded, name)
+        ]
+
+
+TASKS = ("classification", "regression")
+# Where things lie; what they hold is judged by the data's fingerprint.
+TABLE_LOCATIONS = ("schema", "validation_data", "test_data")
+
+
+@dataclass(frozen=True)
 class TrainOptions:
     """One run, as the user asked for it. None: the recipe decides."""
 
@@ -107,6 +181,7 @@ class TrainOptions:
     data: str | None = None
     data_dir: str | None = None
     target: str | None = None
+    table: TableOptions = field(default_factory=TableOptions)
     max_epochs: int | None = None
     max_steps: int | None = None
     batch_size: int | str | None = None
@@ -180,11 +255,19 @@ class TrainOptions:
                     f"The recorded options hold '{name}', which this version of kerastrain "
                     f"does not know.{suggestion(name, known)}"
                 )
-        return cls(**values)
+        given = dict(values)
+        table = given.pop("table", {})
+        unknown = set(table) - {option.name for option in dataclasses.fields(TableOptions)}
+        if unknown:
+            raise OptionsError(
+                f"The recorded options hold '{min(unknown)}' for tables, which this version of "
+                "kerastrain does not know."
+            )
+        return cls(**given, table=TableOptions(**table))
 
     def differences(self, recorded: TrainOptions) -> list[str]:
         """Lines "batch_size: 128 recorded, 64 now" for every LEARNED field that differs."""
-        return [
+        return self.table.differences(recorded.table) + [
             f"{name}: {_shown(getattr(recorded, name))} recorded, {_shown(getattr(self, name))} now"
             for name in LEARNED
             if _meaning(name, getattr(self, name)) != _meaning(name, getattr(recorded, name))
@@ -204,10 +287,15 @@ class TrainOptions:
 
     def located_like(self, recorded: TrainOptions) -> TrainOptions:
         """These options, with data locations that were left out taken from the recorded run."""
-        given = any(getattr(self, name) is not None for name in LOCATIONS)
-        if given:
-            return self
-        return dataclasses.replace(self, **{name: getattr(recorded, name) for name in LOCATIONS})
+        table = {
+            name: getattr(recorded.table, name)
+            for name in TABLE_LOCATIONS
+            if getattr(self.table, name) is None
+        }
+        located = dataclasses.replace(self, table=dataclasses.replace(self.table, **table))
+        if any(getattr(self, name) is not None for name in LOCATIONS):
+            return located
+        return dataclasses.replace(located, **{name: getattr(recorded, name) for name in LOCATIONS})
 
 
 def checkpoint_interval(options: TrainOptions) -> Interval | None:
@@ -256,8 +344,14 @@ def _is_positive(value: Any) -> bool:
     return isinstance(value, Real) and 0 < float(value) < math.inf
 
 
+def _are_levels(value: Any) -> bool:
+    return all(_is_positive(level) and level < 1 for level in value) and all(
+        low < high for low, high in itertools.pairwise(value)
+    )
+
+
 def _require(
-    options: TrainOptions, name: str, expected: str, is_valid: Callable[[Any], bool]
+    options: TrainOptions | TableOptions, name: str, expected: str, is_valid: Callable[[Any], bool]
 ) -> None:
     value = getattr(options, name)
     if value is not None and not is_valid(value):

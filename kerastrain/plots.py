@@ -2,6 +2,7 @@
 
     draw_replay([("runs/a", "gl(2)", outcome), …], Path("replay.png"))
     draw_range_test(range_test, Path("rates.png"), title="digits")
+    draw_confusion(evaluation.confusion, Path("confusion.png"))    # and draw_calibration, …
 
 matplotlib is imported when something is drawn. Figures are made without pyplot, so that
 nothing of a program's own plotting changes.
@@ -13,7 +14,9 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
 
 from kerastrain.errors import UsageError
 from kerastrain.training.stopping import Outcome
@@ -21,9 +24,17 @@ from kerastrain.training.stopping import Outcome
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from kerastrain.export.evaluation import Calibration, Confusion
+    from kerastrain.export.importance import Importance
+    from kerastrain.export.scoring import Predicted
     from kerastrain.training.range_test import RangeTest
 
 SUFFIXES = (".png", ".svg", ".pdf")
+# A file by its path (PNG, SVG or PDF, by its ending), or an open one, which becomes a PNG.
+Place = Path | IO[bytes]
+# More points than this become a black patch, and a slow one.
+MAX_POINTS = 5000
+MAX_BARS = 40
 
 
 def has_matplotlib() -> bool:
@@ -82,6 +93,103 @@ def draw_range_test(found: RangeTest, path: Path, *, title: str) -> None:
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def draw_confusion(confusion: Confusion, place: Place) -> None:
+    """The confusion matrix; colours are shares of the true class, numbers are rows."""
+    from matplotlib.figure import Figure
+
+    count = len(confusion.classes)
+    side = min(12.0, 2.6 + 0.5 * count)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    shares = confusion.counts / np.maximum(confusion.counts.sum(1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.set(title="confusion", xlabel="predicted", ylabel="true")
+    if count <= 20:
+        names = [_shortened(name, 14) for name in confusion.classes]
+        is_long = max(map(len, names)) * count > 45
+        axes.set_xticks(range(count), names, rotation=45 if is_long else 0)
+        if is_long:
+            for label in axes.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(count), names)
+        for (row, column), rows in np.ndenumerate(confusion.counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{rows:,}", ha="center", va="center", size=8, color=colour)
+    figure.savefig(place, dpi=120)
+
+
+def draw_calibration(calibration: Calibration, place: Place) -> None:
+    """A reliability diagram (Guo et al. 2017, fig. 1) above the number of rows in each bin."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 5.6), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    bins = calibration.bins
+    axes.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1, label="calibrated")
+    axes.plot([b.mean for b in bins], [b.share for b in bins], "o-", ms=4, label="the model")
+    axes.set(title=f"calibration: {_shortened(calibration.event, 48)}", ylabel="share of rows")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    below.bar([b.low for b in bins], [b.rows for b in bins], align="edge",
+              width=[b.high - b.low for b in bins], color="0.6", ec="white")  # fmt: skip
+    below.set(xlabel="predicted probability", ylabel="rows")
+    figure.savefig(place, dpi=120)
+
+
+def draw_numbers(numbers: Predicted, place: Place) -> None:
+    """Predicted against true values, and how the errors are distributed."""
+    from matplotlib.figure import Figure
+
+    truth, answers = numbers.targets.ravel(), numbers.predictions.ravel()
+    shown = np.linspace(0, len(truth) - 1, min(MAX_POINTS, len(truth))).astype(np.int64)
+    figure = Figure(figsize=(9.5, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(truth[shown], answers[shown], "o", ms=2.5, alpha=0.35, mew=0)
+    ends = [min(truth.min(), answers.min()), max(truth.max(), answers.max())]
+    left.plot(ends, ends, color="0.3", ls="--", lw=1)
+    left.set(title="predicted against true", xlabel="true", ylabel="predicted")
+    errors = answers - truth
+    # Without the outermost half per cent at each end, which would leave one bar of the rest.
+    low, high = np.quantile(errors, [0.005, 0.995])
+    if high - low < 1e-6 * max(abs(low), abs(high)):  # all but equal: one bar
+        low, high = low - 0.5 * abs(low), high + 0.5 * abs(high)
+    right.hist(errors, bins=60, range=(low, high), color="0.5")
+    right.axvline(0, color="0.2", ls="--", lw=1)
+    right.set(title="errors (the middle 99 %)", xlabel="predicted − true", ylabel="rows")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.ticklabel_format(useOffset=False, scilimits=(-4, 6))
+        axes.tick_params(axis="x", rotation=30)
+    figure.savefig(place, dpi=120)
+
+
+def draw_importance(importance: Importance, place: Place) -> None:
+    """A bar for each column, the most important on top, with standard deviations."""
+    from matplotlib.figure import Figure
+
+    columns = importance.columns[:MAX_BARS]
+    figure = Figure(figsize=(8, 1.2 + 0.28 * len(columns)), layout="constrained")
+    axes = figure.add_subplot()
+    names = [_shortened(column.name, 32) for column in columns]
+    places = range(len(columns))
+    axes.barh(places, [c.mean for c in columns], xerr=[c.std for c in columns],
+              color="tab:blue", ecolor="0.3", capsize=2)  # fmt: skip
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.axvline(0, color="0.3", lw=0.8)
+    axes.set(title="permutation importance", xlabel=f"{importance.metric} becomes worse by")
+    axes.grid(alpha=0.3, axis="x")
+    figure.savefig(place, dpi=120)
+
+
+def _shortened(text: str, length: int) -> str:
+    # Not as a formula: matplotlib reads "$…$" as one.
+    text = text.replace("$", r"\$")
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _draw_run(axes: Axes, run: str, rules: Sequence[tuple[str, Outcome]]) -> None:

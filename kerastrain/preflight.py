@@ -13,9 +13,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,6 +27,7 @@ from kerastrain.callbacks.measurements import (
     check_plain_sgd,
 )
 from kerastrain.data.source import Data, Examples
+from kerastrain.data.stored import StoredExamples
 from kerastrain.errors import (
     CheckpointError,
     DataError,
@@ -121,14 +123,15 @@ def check_labels(model: keras.Model, data: Data) -> str:
     if "sparsecategoricalcrossentropy" not in loss.lower().replace("_", ""):
         return f"no class numbers, by the loss {loss}"
     classes = model.compute_output_shape(_batch_shape(data))[-1]
-    for name, split in _splits(data):
-        lowest, highest = np.min(split.targets), np.max(split.targets)
+    ranges = {name: _label_range(split) for name, split in _splits(data)}
+    for name, (lowest, highest) in ranges.items():
         if not (lowest >= 0 and highest < classes):
             raise DataError(
                 f"The labels of {name} go from {lowest} to {highest}; the model has {classes} "
                 f"outputs, so they must lie in 0 to {classes - 1}."
             )
-    return f"{np.min(data.train.targets)} to {np.max(data.train.targets)}, {classes} outputs"
+    lowest, highest = ranges["train"]
+    return f"{lowest} to {highest}, {classes} outputs"
 
 
 def check_finite(state: TrainState, step: StepFunction, data: Data) -> str:
@@ -140,16 +143,13 @@ def check_finite(state: TrainState, step: StepFunction, data: Data) -> str:
     """
     remarks = []
     for name, split in _splits(data):
-        for part, array in split.named_arrays():
-            bad = _rows_not_finite(array)
-            if not len(bad):
-                continue
-            where = f"{part} of {name}{_columns(array[bad])}"
-            rows = f"{len(bad):,} of {len(array):,} rows"
+        for part, bad in _not_finite(split).items():
+            where = f"{part} of {name}{bad.columns_text()}"
+            rows = f"{bad.count:,} of {len(split):,} rows"
             is_input = part.startswith("inputs")
-            if not is_input or not _takes(state, step, split.take(bad[:TRIED_ROWS])):
+            if not is_input or not _takes(state, step, split.take(np.array(bad.first))):
                 raise DataError(
-                    f"{rows} have NaN or infinity in {where}; the first is row {bad[0]:,}. "
+                    f"{rows} have NaN or infinity in {where}; the first is row {bad.first[0]:,}. "
                     "Fill them in or leave these rows out."
                 )
             remarks.append(f"{rows} with NaN or infinity in {where}, which the model takes")
@@ -237,9 +237,54 @@ def check_disk(folder: Path, *, state_bytes: int, weight_bytes: int, checkpoints
     return f"{size_text(needed)} needed, {size_text(free)} free"
 
 
-def _splits(data: Data) -> Iterable[tuple[str, Examples]]:
-    splits = (("train", data.train), ("validation", data.validation))
-    return [(name, split) for name, split in splits if split is not None]
+Split = Examples | StoredExamples
+
+
+def _splits(data: Data) -> list[tuple[str, Split]]:
+    validated = [] if data.validation is None else [("validation", data.validation)]
+    return [("train", data.train), *validated]
+
+
+def _label_range(split: Split) -> tuple[Any, Any]:
+    """The least and the greatest; NaN if one is."""
+    ranges = [(np.min(b.targets), np.max(b.targets)) for _, b in split.blocks()]
+    lowest, highest = zip(*ranges, strict=True)
+    return np.min(lowest), np.max(highest)
+
+
+@dataclass
+class _NotFinite:
+    """Rows of an array that hold NaN or infinity: how many, the first of them, the columns."""
+
+    count: int = 0
+    first: list[int] = field(default_factory=list)
+    columns: set[int] = field(default_factory=set)
+
+    def add(self, rows: np.ndarray, numbers: np.ndarray) -> None:
+        self.count += len(rows)
+        self.first += numbers[: TRIED_ROWS - len(self.first)].tolist()
+        if rows.ndim == 2 and rows.shape[1] > 1:
+            self.columns.update(np.flatnonzero(~np.isfinite(rows).all(axis=0)).tolist())
+
+    def columns_text(self) -> str:
+        """(columns 3, 7) for a table; for other shapes nothing more can be said."""
+        if not self.columns:
+            return ""
+        shown = ", ".join(map(str, sorted(self.columns)[:SHOWN_COLUMNS]))
+        more = ", …" if len(self.columns) > SHOWN_COLUMNS else ""
+        return f" (column{'s' if len(self.columns) > 1 else ''} {shown}{more}, counted from 0)"
+
+
+def _not_finite(split: Split) -> Mapping[str, _NotFinite]:
+    """Those arrays of a split that hold such rows, by their names."""
+    found: dict[str, _NotFinite] = {}
+    for first, block in split.blocks():
+        for name, array in block.named_arrays():
+            bad = _rows_not_finite(array)
+            if len(bad):
+                found.setdefault(name, _NotFinite()).add(array[bad], first + bad)
+    # In the order of the arrays, whichever was found first.
+    return {name: found[name] for name, _ in split.named_arrays() if name in found}
 
 
 def _rows_not_finite(array: np.ndarray) -> np.ndarray:
@@ -247,15 +292,6 @@ def _rows_not_finite(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "fc" or bool(np.isfinite(np.sum(array, dtype=np.float64))):
         return np.empty(0, np.int64)  # A sum is finite only if all are, and is fast.
     return np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
-
-
-def _columns(rows: np.ndarray) -> str:
-    """(columns 3, 7) for a table; for other shapes nothing more can be said."""
-    if rows.ndim != 2 or rows.shape[1] == 1:
-        return ""
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=0))
-    shown = ", ".join(map(str, bad[:SHOWN_COLUMNS])) + (", …" if len(bad) > SHOWN_COLUMNS else "")
-    return f" (column{'s' if len(bad) > 1 else ''} {shown}, counted from 0)"
 
 
 def _takes(state: TrainState, step: StepFunction, rows: Examples) -> bool:
@@ -283,6 +319,6 @@ def _paths(state: TrainState) -> list[str]:
 
 def _batch_shape(data: Data) -> object:
     inputs = data.train.inputs
-    if isinstance(inputs, np.ndarray):
-        return (None, *inputs.shape[1:])
-    return {name: (None, *array.shape[1:]) for name, array in inputs.items()}
+    if isinstance(inputs, Mapping):
+        return {name: (None, *array.shape[1:]) for name, array in inputs.items()}
+    return (None, *inputs.shape[1:])

@@ -41,8 +41,9 @@ class Recipe:
         objective: what decides which weights are best: "val_loss", "val_f1:max".
         step: one training step (`kerastrain.training.steps`); None: the standard one.
         defaults: values for the fields of TrainOptions that the user leaves out.
-        reads: which of --data, --data_dir and --target `load_data` reads; giving another
-            one is then an error. None: it is not said, all are allowed.
+        reads: which of --data, --data_dir and --target `load_data` reads, and "table" for
+            what TableOptions says; giving another one is then an error. None: it is not said,
+            all are allowed.
         settings: the recipe's own settings with their default values
             (`--set=hidden=256`): bool, int, float, str, or a tuple of one of those
             (`--set=hidden=256,128`). Values keep the type of the default.
@@ -84,11 +85,18 @@ class Recipe:
         reads = sources if self.reads is None else self.reads
         for name in sources:
             if getattr(options, name) is not None and name not in reads:
-                read = " and ".join(f"--{source}" for source in reads)
+                read = " and ".join(f"--{source}" for source in reads if source in sources)
                 raise OptionsError(
                     f"The recipe {options.recipe} does not read --{name}; "
                     + (f"it reads {read}." if read else "its data come along. Leave it out.")
                 )
+        if self.reads is not None and "table" not in self.reads:
+            for field_ in dataclasses.fields(options.table):
+                if getattr(options.table, field_.name) != field_.default:
+                    raise OptionsError(
+                        f"The recipe {options.recipe} does not read --{field_.name}, which is for "
+                        "tables. Leave it out."
+                    )
         fallbacks: dict[str, Any] = {"objective": self.objective, **STANDARD, **self.defaults}
         if "stop" in self.defaults or options.stop is not None:
             fallbacks.pop("patience", None)  # They decide the same thing.

@@ -131,6 +131,9 @@ class Session:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, allow_pickle=False, **data.split_rows)
             write_bytes(self.workdir.splits_file, buffer.getvalue())
+        if "schema" in data.description:
+            # To be read, edited and given to another run by --schema.
+            write_json(self.workdir.schema_file, data.description["schema"])
 
     def _choose(self, found: Inspected, record: Mapping[str, Any]) -> Choice:
         """How steps are run: as recorded, or measured now and recorded."""

@@ -86,6 +86,16 @@ class Workdir:
         return self.path / "splits.npz"
 
     @property
+    def schema_file(self) -> Path:
+        """What the columns of the table are, for runs on one."""
+        return self.path / "schema.json"
+
+    @property
+    def report(self) -> Path:
+        """What `evaluate` and `explain` found, for people: index.html and its parts."""
+        return self.path / "report"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -214,7 +224,7 @@ def refuse_differences(
 def _only_leftovers(found: list[str]) -> bool:
     """Whether the folder holds only what a start killed before its first record leaves."""
     # Written before the record, or, how steps are run, given to a run from another.
-    early = {"splits.npz", "heartbeat", "starts.json", "executor.json"}
+    early = {"splits.npz", "schema.json", "heartbeat", "starts.json", "executor.json"}
     return all(
         name in early or name.startswith(REHEARSAL) or re.fullmatch(r"\..*\.partial", name)
         for name in found

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kerastrain"
 LAYERS = (
     "errors",
+    "text_table",
     "arguments",
     "expression",
     "objective",
@@ -26,6 +27,7 @@ LAYERS = (
     "schedules",
     "recipe",
     "data",
+    "networks",
     "training",
     "callbacks",
     "export",
@@ -38,10 +40,12 @@ LAYERS = (
     "session",
     "continuation",
     "run",
+    "prediction",
     "resume_check",
     "serving",
     "search",
     "plots",
+    "report",
     "cli",
 )
 
@@ -106,13 +110,14 @@ def test_there_is_no_utils_module():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.py")), ids=lambda path: path.stem)
-def test_a_recipe_imports_only_public_names_errors_and_data(path):
+def test_a_recipe_imports_only_public_names_errors_data_and_networks(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "kerastrain":
             assert {alias.name for alias in node.names} <= set(kerastrain.__all__)
     ours = {name for name in imports_of(path) if name.split(".")[0] == "kerastrain"}
     public = ("kerastrain", "kerastrain.errors")
-    assert all(name in public or name.startswith("kerastrain.data.") for name in ours), ours
+    packages = ("kerastrain.data.", "kerastrain.networks.")
+    assert all(name in public or name.startswith(packages) for name in ours), ours
 
 
 def test_every_public_name_is_where_the_package_says():

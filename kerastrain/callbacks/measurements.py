@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.data.source import Examples
+from kerastrain.data.stored import StoredExamples
 from kerastrain.errors import OptionsError
 from kerastrain.training.stopping import Criterion, Evidence, Significance
 from kerastrain.training.stopping.evidence import EVIDENCE
@@ -38,7 +39,7 @@ EVIDENCE_BATCHES = 4
 def measurements_for(
     rule: Criterion,
     *,
-    train: Examples,
+    train: Examples | StoredExamples,
     validation: Examples | None,
     batch_size: int,
     seed: int,
@@ -171,7 +172,7 @@ class GradientEvidence(keras.callbacks.Callback):
 
     per_chunk = True
 
-    def __init__(self, examples: Examples, *, batch_size: int, seed: int):
+    def __init__(self, examples: Examples | StoredExamples, *, batch_size: int, seed: int):
         super().__init__()
         self.examples = examples
         self.batch_size = min(batch_size, len(examples))

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kerastrain.cli.text_table import aligned
 from kerastrain.objective import Objective
+from kerastrain.text_table import aligned
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles, Record, size_text
 from kerastrain.workdir import read_json
 

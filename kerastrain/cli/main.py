@@ -27,7 +27,10 @@ from kerastrain.recipe import shipped_recipes
 # Repeats each module's SUMMARY, so that listing the commands imports none of them.
 COMMANDS = {
     "train": "Train a recipe, or go on with an interrupted run.",
+    "schema": "Show what the columns of a table are taken for; write it to a file to edit.",
     "evaluate": "Measure a run's exported model on the test split.",
+    "predict": "Predict every row of a table with a published model; report drift.",
+    "explain": "Show which columns a run's exported model needs (permutation importance).",
     "checkpoints": "List, verify, pin, delete or go back to a run's checkpoints.",
     "find_lr": "Run a learning-rate range test and suggest a learning rate.",
     "replay": "Try stopping criteria on recorded runs: what each would have saved and lost.",

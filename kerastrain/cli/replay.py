@@ -20,9 +20,9 @@ from typing import Any
 from absl import flags
 
 from kerastrain.cli.checkpoints import objective_of
-from kerastrain.cli.text_table import aligned
 from kerastrain.errors import OptionsError, UsageError, WorkdirError
 from kerastrain.options import TrainOptions
+from kerastrain.text_table import aligned
 from kerastrain.training.stopping import (
     CRITERIA,
     Criterion,

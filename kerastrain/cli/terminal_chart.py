@@ -38,7 +38,8 @@ def chart(
         for line in cells:
             line[column(math.log10(marked))] = "│"
     for log, value in points:
-        height = (value - low) / ((high - low) or 1.0)
+        # Halves, because the whole span of the largest numbers would be infinite.
+        height = (value / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)
         cells[round((1 - height) * (ROWS - 1))][column(log)] = "•"
     labels = {0: f"{high:.4g}", ROWS - 1: f"{low:.4g}"}
     lines = [

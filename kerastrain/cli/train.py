@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from kerastrain.cli import table_flags
 from kerastrain.errors import UsageError
 from kerastrain.options import JIT, ON_NONFINITE, PRECISIONS, STRATEGIES, TrainOptions
 from kerastrain.recipe import locate_recipe
@@ -37,7 +38,11 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "data", None, "The table to learn from, CSV or Parquet (recipe tabular).", flag_values=FLAGS
+    "data",
+    None,
+    "The table to learn from: a CSV or Parquet file, a folder of them, or a pattern such as "
+    "'part-*.csv' (recipes tabular*).",
+    flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "data_dir",
@@ -45,7 +50,8 @@ flags.DEFINE_string(
     "The folder of the data set's files (recipes mnist_*). Default: Keras's cache, or a download.",
     flag_values=FLAGS,
 )
-flags.DEFINE_string("target", None, "The column to predict (recipe tabular).", flag_values=FLAGS)
+flags.DEFINE_string("target", None, "The column to predict (recipes tabular*).", flag_values=FLAGS)
+table_flags.define(FLAGS)
 flags.DEFINE_integer(
     "max_epochs",
     None,
@@ -254,7 +260,8 @@ def options_from(values: flags.FlagValues) -> TrainOptions:
     given["learning_rate"] = _number_or_word(given.get("learning_rate"), float)
     path = locate_recipe(given["recipe"])
     given["workdir"] = given.get("workdir") or os.path.join("runs", path.stem)
-    return TrainOptions(**given, settings=settings)
+    given.pop("table", None)
+    return TrainOptions(**given, table=table_flags.table_options(values), settings=settings)
 
 
 def _number_or_word(text: str | None, kind: Callable[[str], Any]) -> Any:
@@ -287,7 +294,8 @@ def summary_lines(result: TrainResult) -> list[str]:
         best = result.best
         lines.append(f"best:    {best['name']} {_number(best['value'])} at step {best['step']:,}")
     if result.metrics:
-        shown = ", ".join(f"{name} {_number(value)}" for name, value in result.metrics.items())
+        first = list(result.metrics.items())[:4]  # `kerastrain evaluate` shows all of them.
+        shown = ", ".join(f"{name} {_number(value)}" for name, value in first)
         lines.append(f"test:    {shown}")
     if result.export:
         lines.append(f"export:  {result.export}")

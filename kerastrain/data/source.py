@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ from kerastrain.errors import DataError
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
+
+    from kerastrain.data.stored import StoredExamples
+    from kerastrain.data.tables.encoded import EncodedColumns
 
 Inputs = np.ndarray | Mapping[str, np.ndarray]
 
@@ -37,9 +41,14 @@ class Classification:
 
 @dataclass(frozen=True)
 class Regression:
-    """A number is to be predicted, in the target's own units."""
+    """A number is to be predicted, in the target's own units.
+
+    With `quantiles` (rising, between 0 and 1) these quantiles of its distribution are, and
+    the one nearest to 0.5 is what is predicted.
+    """
 
     target: str = "target"
+    quantiles: tuple[float, ...] = ()
 
 
 Task = Classification | Regression
@@ -101,6 +110,17 @@ class Examples:
         weights = None if self.weights is None else self.weights[rows]
         return Examples(inputs, self.targets[rows], weights)
 
+    def blocks(self) -> Iterator[tuple[int, Examples]]:
+        """All rows in pieces, (number of the first row, examples): in memory it is one piece."""
+        yield 0, self
+
+    def order(self, *, seed: int, epoch: int) -> tf.Tensor:
+        """The order of an epoch, int32 [n]: `epoch_order`."""
+        # TensorFlow is not needed to hold examples.
+        from kerastrain.data.order import epoch_order
+
+        return epoch_order(seed=seed, epoch=epoch, examples=len(self))
+
     def fingerprint(self) -> str:
         """A hash of names, dtypes, shapes and every byte: the same data, the same text."""
         digest = hashlib.sha256()
@@ -115,24 +135,29 @@ class Data:
     """The splits of a data set, and what is known about it.
 
     Attributes:
-        train, validation, test: examples as the model takes them. Without
-            validation the objective must be a training metric.
+        train, validation, test: examples as the model takes them; those to train on may be
+            on disk (`kerastrain.data.stored`). Without validation the objective must be a
+            training metric.
         task: what is predicted; None when a model of the user's own says nothing
             about it (its outputs are then exported under their own names).
         encoder: a keras.Model from raw named columns to the encoded inputs, put
             in front of the trained model at export; None when inputs are raw.
         test_rows: the test split as clients send it, {name: array [n]}, for data
             with an encoder. None: `test.inputs` are already that.
+        validation_rows: the same of the validation split.
+        columns: for an encoded table, what a network must know of its columns.
         split_rows: row numbers (of the source) of each split, recorded with the run.
         description: short facts for people and the manifest (source, counts, columns).
     """
 
-    train: Examples
+    train: Examples | StoredExamples
     validation: Examples | None = None
     test: Examples | None = None
     task: Task | None = None
     encoder: keras.Model | None = None
     test_rows: Mapping[str, np.ndarray] | None = None
+    validation_rows: Mapping[str, np.ndarray] | None = None
+    columns: EncodedColumns | None = None
     split_rows: Mapping[str, np.ndarray] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
 

@@ -51,15 +51,27 @@ class Head:
 
         Classification: `probabilities` float32 [batch, classes], `logits` the
         same shape (only when the model gives them), `label` int64 or string [batch].
-        Regression: `prediction` float32 [batch], or [batch, d] for d > 1 numbers.
+        Regression: `prediction` float32 [batch], or [batch, d] for d > 1 numbers; with
+        quantiles `quantiles` float32 [batch, q], rising, and as `prediction` the one nearest
+        to the median.
         """
         tensors = [_as_float32(tf.convert_to_tensor(o)) for o in keras.tree.flatten(outputs)]
         if isinstance(self.task, Classification):
             return self._classified(tensors[0], self.task)
         if isinstance(self.task, Regression):
+            if self.task.quantiles:
+                return self._quantiles(tensors[0], self.task.quantiles)
             is_column = tensors[0].shape.rank == 2 and tensors[0].shape[-1] == 1
             return {"prediction": tf.squeeze(tensors[0], -1) if is_column else tensors[0]}
         return dict(zip(self.names, tensors, strict=True))
+
+    @staticmethod
+    def _quantiles(output: tf.Tensor, levels: tuple[float, ...]) -> dict[str, tf.Tensor]:
+        # Learned one by one, quantiles can cross; sorted, they are nowhere worse
+        # (Chernozhukov, Fernandez-Val and Galichon 2010).
+        rising = tf.sort(output, axis=-1)
+        middle = min(range(len(levels)), key=lambda place: abs(levels[place] - 0.5))
+        return {"prediction": rising[:, middle], "quantiles": rising}
 
     def _classified(self, output: tf.Tensor, task: Classification) -> dict[str, tf.Tensor]:
         answers = {}
@@ -99,8 +111,18 @@ def choose_head(model: keras.Model, data: Data, outputs: Any) -> Head:
             "Leave the task out (Data(task=None)) to export them under their own names."
         )
     if isinstance(task, Regression):
+        _check_quantiles(flat[0], task)
         return Head(task)
     return Head(task, gives_logits=_check_classes(flat[0], task, model))
+
+
+def _check_quantiles(output: np.ndarray, task: Regression) -> None:
+    count = len(task.quantiles)
+    if count and output.shape[1:] != (count,):
+        raise ExportError(
+            f"The model's output has shape [batch, {', '.join(map(str, output.shape[1:]))}]; "
+            f"{count} quantiles are to be predicted, so [batch, {count}] is expected."
+        )
 
 
 def infer_task(model: keras.Model, outputs: list[np.ndarray]) -> Classification | None:

@@ -76,7 +76,7 @@ def task_from_json(value: Mapping[str, Any] | None) -> Task | None:
     if value is None:
         return None
     if value["kind"] == "regression":
-        return Regression(value["target"])
+        return Regression(value["target"], tuple(value.get("quantiles", ())))
     return Classification(tuple(value["classes"]))
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.data.source import Data, Inputs
+from kerastrain.data.stored_array import StoredArray
 from kerastrain.errors import ExportError
 
 Rows = Mapping[str, np.ndarray]
@@ -76,14 +77,19 @@ def raw_rows(data: Data, names: Mapping[str, Any] | list[str]) -> dict[str, np.n
         split = data.test or data.validation or data.train
         rows = data.test_rows if data.test_rows is not None else split.inputs
     if not isinstance(rows, Mapping):
-        return {next(iter(names)): np.asarray(rows)}
+        return {next(iter(names)): _rows_of(rows)}
     missing = [name for name in names if name not in rows]
     if missing:
         raise ExportError(
             f"The model takes the input '{missing[0]}', which the rows lack; "
             f"they have {', '.join(map(str, rows))}."
         )
-    return {name: np.asarray(rows[name]) for name in names}
+    return {name: _rows_of(rows[name]) for name in names}
+
+
+def _rows_of(rows: Any) -> Any:
+    """As an array; rows on disk stay there until some of them are asked for."""
+    return rows if isinstance(rows, StoredArray) else np.asarray(rows)
 
 
 def as_tensors(rows: Rows, inputs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:

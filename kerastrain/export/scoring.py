@@ -1,91 +1,251 @@
-"""Metrics of an export on the test split, computed by scikit-learn.
+"""Metrics of an export on the test split, by code that the training does not use.
 
     score(task, {"probabilities": p, "label": c}, targets)   # {"accuracy": 0.99, …}
     evaluate_export(version_folder, data)                     # the same, asked of the SavedModel
+    metric(task, "roc_auc", outputs, targets)                 # one of them
 
-Nothing of the training's metrics is used, so what is published with a model
-was measured on its answers by other code.
+What scikit-learn has is scikit-learn's, so what is published with a model was
+measured on its answers by other code than that which trained it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import sklearn.metrics
-import tensorflow as tf
 
 from kerastrain.data.source import Classification, Data, Regression, Task
-from kerastrain.errors import DataError, ExportError
-from kerastrain.export.naming import signature_inputs
-from kerastrain.export.quiet import quiet_tensorflow
-from kerastrain.export.rows import as_tensors, raw_rows
+from kerastrain.errors import DataError, OptionsError, suggestion
+from kerastrain.export.asking import load_export
+from kerastrain.export.calibration import expected_calibration_error
+from kerastrain.export.rows import raw_rows
 
-ROWS_AT_ONCE = 1024
+# One-versus-rest areas sort the rows once for each class.
+MAX_CLASSES_WITH_AREA = 20
+HIGHER_IS_BETTER = ("accuracy", "f1_macro", "roc_auc", "average_precision", "r2")
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Answers about classes beside the truth.
+
+    Attributes:
+        probabilities: float64 [n, classes]; every row sums to 1.
+        labels, targets: class indices, int64 [n].
+        weights: float64 [n], or None.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None = None
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probability of each row's label, float64 [n]."""
+        return np.take_along_axis(self.probabilities, self.labels[:, None], 1)[:, 0]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Answers about numbers beside the truth.
+
+    Attributes:
+        predictions, targets: float64 [n, d].
+        quantiles: {level: float64 [n]}; empty without quantile regression.
+        weights: float64 [n], or None.
+    """
+
+    predictions: np.ndarray
+    targets: np.ndarray
+    quantiles: Mapping[float, np.ndarray]
+    weights: np.ndarray | None = None
+
+
+def classified(
+    outputs: Mapping[str, np.ndarray], targets: np.ndarray, weights: np.ndarray | None = None
+) -> Classified:
+    """Answers and truth as the metrics take them.
+
+    Args:
+        targets: class indices [n] or [n, 1], or one-hot rows [n, classes].
+    """
+    given = outputs["probabilities"]
+    # In float64 and normalised again: scikit-learn warns where float32 sums to 0.9999999.
+    exact = np.clip(given.astype(np.float64), 0, None)
+    exact /= exact.sum(1, keepdims=True)
+    is_one_hot = targets.ndim == 2 and targets.shape[1] > 1
+    truth = targets.argmax(1) if is_one_hot else targets.reshape(-1).astype(np.int64)
+    return Classified(exact, given.argmax(1), truth, _float64(weights))
+
+
+def predicted(
+    task: Regression,
+    outputs: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> Predicted:
+    """Answers and truth as the metrics take them; targets are numbers [n, ...]."""
+    answers = outputs["prediction"]
+    levels = tuple(getattr(task, "quantiles", ()))
+    quantiles = outputs["quantiles"].astype(np.float64) if levels else np.zeros((len(targets), 0))
+    return Predicted(
+        answers.reshape(len(answers), -1).astype(np.float64),
+        targets.reshape(len(targets), -1).astype(np.float64),
+        {level: quantiles[:, place] for place, level in enumerate(levels)},
+        _float64(weights),
+    )
 
 
 def score(
-    task: Task | None, outputs: Mapping[str, np.ndarray], targets: np.ndarray
+    task: Task | None,
+    outputs: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Metrics by name; those that the data do not define (R² of one row) are left out.
 
     Args:
         outputs: a signature's answers [n, ...].
         targets: class indices [n] or one-hot rows [n, classes]; or numbers [n, ...].
+        weights: how much each row counts, [n]; None: all the same.
     Returns:
-        Classification: accuracy, loss (natural logarithm), f1_macro, and roc_auc
-        for two classes. Regression: rmse, mae, r2. Without a task: nothing.
+        Classification: accuracy, loss (natural logarithm), f1_macro, roc_auc (for more
+        than two classes the mean of each against the rest, up to 20 classes),
+        average_precision for two classes, brier (for two classes of the second one, 0 to
+        1; for more the sum over classes, 0 to 2), ece (expected calibration error).
+        Regression: rmse, mae, r2; with quantiles also pinball, their mean loss, and
+        pinball_Q and coverage_Q (the share of targets that do not exceed it) of each.
+        Without a task: nothing.
     """
+    found = {name: each() for name, each in _metrics(task, outputs, targets, weights).items()}
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def metric(
+    task: Task | None,
+    name: str,
+    outputs: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+) -> float:
+    """One of the metrics of `score`; NaN where the data do not define it.
+
+    Raises:
+        OptionsError: there is no such metric for this task and these classes.
+    """
+    known = _metrics(task, outputs, targets, weights)
+    if name not in known:
+        raise OptionsError(
+            f"There is no metric '{name}' here; expected one of {', '.join(known)}."
+            f"{suggestion(name, known)}"
+        )
+    return float(known[name]())
+
+
+def _metrics(
+    task: Task | None,
+    outputs: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+) -> dict[str, Callable[[], float]]:
+    """Every metric by name, to be computed when it is called."""
     if isinstance(task, Classification):
-        metrics = _score_classes(outputs["probabilities"], _class_indices(targets))
-    elif isinstance(task, Regression):
-        metrics = _score_numbers(outputs["prediction"], targets)
-    else:
-        metrics = {}
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        return _class_metrics(classified(outputs, targets, weights))
+    if isinstance(task, Regression):
+        return _number_metrics(predicted(task, outputs, targets, weights))
+    return {}
 
 
-def _class_indices(targets: np.ndarray) -> np.ndarray:
-    if targets.ndim == 2 and targets.shape[1] > 1:
-        return targets.argmax(1)
-    return targets.reshape(-1).astype(np.int64)
-
-
-def _score_classes(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    known = list(range(probabilities.shape[1]))
-    # In float64 and normalised again: scikit-learn warns where float32 sums to 0.9999999.
-    exact = np.clip(probabilities.astype(np.float64), 0, None)
-    exact /= exact.sum(1, keepdims=True)
-    labels = probabilities.argmax(1)
-    metrics = {
-        "accuracy": sklearn.metrics.accuracy_score(targets, labels),
-        "loss": sklearn.metrics.log_loss(targets, exact, labels=known),
-        "f1_macro": sklearn.metrics.f1_score(targets, labels, average="macro", zero_division=0),
+def _class_metrics(given: Classified) -> dict[str, Callable[[], float]]:
+    m, w, count = sklearn.metrics, given.weights, given.probabilities.shape[1]
+    p, labels, truth = given.probabilities, given.labels, given.targets
+    metrics: dict[str, Callable[[], float]] = {
+        "accuracy": lambda: m.accuracy_score(truth, labels, sample_weight=w),
+        "loss": lambda: m.log_loss(truth, p, labels=list(range(count)), sample_weight=w),
+        "f1_macro": lambda: m.f1_score(
+            truth, labels, average="macro", zero_division=0, sample_weight=w
+        ),
+        "roc_auc": lambda: _roc_auc(given),
+        "average_precision": lambda: m.average_precision_score(truth, p[:, 1], sample_weight=w),
+        "brier": lambda: float(np.average(brier_terms(given), weights=w)),
+        "ece": lambda: expected_calibration_error(given.confidence, labels == truth, weights=w),
     }
-    if len(known) == 2 and len(np.unique(targets)) == 2:
-        metrics["roc_auc"] = sklearn.metrics.roc_auc_score(targets, exact[:, 1])
+    # Areas need rows of every class.
+    occurring = len(np.unique(truth)) == count
+    if not occurring or count > MAX_CLASSES_WITH_AREA:
+        del metrics["roc_auc"]
+    if not occurring or count > 2:
+        del metrics["average_precision"]
     return metrics
 
 
-def _score_numbers(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    expected = targets.reshape(len(targets), -1).astype(np.float64)
-    received = predictions.reshape(len(predictions), -1).astype(np.float64)
-    metrics = {
-        "rmse": sklearn.metrics.root_mean_squared_error(expected, received),
-        "mae": sklearn.metrics.mean_absolute_error(expected, received),
+def _roc_auc(given: Classified) -> float:
+    p, w = given.probabilities, given.weights
+    columns = [1] if p.shape[1] == 2 else range(p.shape[1])
+    areas = [
+        sklearn.metrics.roc_auc_score(given.targets == k, p[:, k], sample_weight=w) for k in columns
+    ]
+    return float(np.mean(areas))
+
+
+def brier_terms(given: Classified) -> np.ndarray:
+    """Each row's part of the Brier score (Brier 1950), float64 [n].
+
+    For two classes the squared error of the second one's probability; for more, the
+    sum of the squared errors of all. These are scikit-learn's conventions, too.
+    """
+    errors = given.probabilities.copy()
+    errors[np.arange(len(errors)), given.targets] -= 1
+    return np.square(errors[:, 1:] if errors.shape[1] == 2 else errors).sum(1)
+
+
+def _number_metrics(given: Predicted) -> dict[str, Callable[[], float]]:
+    m, w = sklearn.metrics, given.weights
+    truth, answers = given.targets, given.predictions
+    metrics: dict[str, Callable[[], float]] = {
+        "rmse": lambda: m.root_mean_squared_error(truth, answers, sample_weight=w),
+        "mae": lambda: m.mean_absolute_error(truth, answers, sample_weight=w),
+        "r2": lambda: m.r2_score(truth, answers, sample_weight=w) if len(truth) > 1 else math.nan,
     }
-    if len(expected) > 1:
-        metrics["r2"] = sklearn.metrics.r2_score(expected, received)
+    first, losses = truth[:, 0], [f"pinball_{level:g}" for level in given.quantiles]
+    if losses:
+        metrics["pinball"] = lambda: float(np.mean([metrics[name]() for name in losses]))
+    for level, values in given.quantiles.items():
+        metrics[f"pinball_{level:g}"] = partial(
+            m.mean_pinball_loss, first, values, alpha=level, sample_weight=w
+        )
+        metrics[f"coverage_{level:g}"] = partial(np.average, first <= values, weights=w)
     return metrics
+
+
+def answers_of_test_rows(version_folder: Path, data: Data) -> dict[str, np.ndarray]:
+    """Loads the SavedModel and asks it about every raw row of the test split.
+
+    Raises:
+        DataError: the data have no test split.
+        ExportError: the SavedModel cannot be loaded, or does not take the rows.
+    """
+    if data.test is None:
+        raise DataError("The data have no test split to evaluate on.")
+    export = load_export(version_folder)
+    rows = raw_rows(data, export.inputs)
+    if len(data.test) != len(next(iter(rows.values()))):
+        raise DataError("The data's `test_rows` and test split differ in their number of rows.")
+    return export.ask(rows)
 
 
 def evaluate_export(
     version_folder: Path, data: Data, *, task: Task | None = None
 ) -> dict[str, float]:
-    """Loads the SavedModel, asks it about every raw row of the test split, scores the answers.
+    """The metrics of a published version on the test split, by its own answers.
 
     Args:
         task: what is predicted, for data that do not say it themselves.
@@ -94,28 +254,10 @@ def evaluate_export(
         DataError: the data have no test split.
         ExportError: the SavedModel cannot be loaded, or does not take the rows.
     """
-    if data.test is None:
-        raise DataError("The data have no test split to evaluate on.")
-    try:
-        with quiet_tensorflow():
-            loaded = tf.saved_model.load(str(version_folder))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise ExportError(f"{version_folder} cannot be loaded as a SavedModel: {error}") from error
-    signature = loaded.signatures["serving_default"]
-    inputs = signature_inputs(version_folder)
-    rows = raw_rows(data, inputs)
-    if len(data.test) != len(next(iter(rows.values()))):
-        raise DataError("The data's `test_rows` and test split differ in their number of rows.")
-    with quiet_tensorflow():
-        outputs = ask(signature, rows, inputs)
-    return score(data.task or task, outputs, data.test.targets)
+    outputs = answers_of_test_rows(version_folder, data)
+    assert data.test is not None
+    return score(data.task or task, outputs, data.test.targets, weights=data.test.weights)
 
 
-def ask(signature: Any, rows: Mapping[str, np.ndarray], inputs: Any) -> dict[str, np.ndarray]:
-    """A signature's answers for all rows, asked in batches."""
-    count = len(next(iter(rows.values())))
-    parts = []
-    for start in range(0, count, ROWS_AT_ONCE):
-        batch = {name: array[start : start + ROWS_AT_ONCE] for name, array in rows.items()}
-        parts.append(signature(**as_tensors(batch, inputs)))
-    return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+def _float64(weights: np.ndarray | None) -> np.ndarray | None:
+    return None if weights is None else weights.reshape(-1).astype(np.float64)

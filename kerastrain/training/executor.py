@@ -17,8 +17,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerastrain.data.order import epoch_order
 from kerastrain.data.source import Examples
+from kerastrain.data.stored import StoredExamples
 from kerastrain.errors import DataError
 from kerastrain.training.placement import placed
 from kerastrain.training.randomness import random_algorithm
@@ -94,7 +94,7 @@ class Executor:
         self,
         state: TrainState,
         step: StepFunction,
-        examples: Examples,
+        examples: Examples | StoredExamples,
         *,
         batch_size: int,
         seed: int,
@@ -106,6 +106,7 @@ class Executor:
         )
         self._state = state
         self._step = step
+        self._epoch_order = examples.order
         self._seed = seed
         device = first_device(state.strategy)
         self.place = placed(
@@ -176,9 +177,9 @@ class Executor:
         for wanted in (epoch, epoch + 1):
             if wanted not in self._orders:
                 self._orders[wanted] = self._ordering.submit(
-                    epoch_order, seed=self._seed, epoch=wanted, examples=self.batches.examples
+                    self._epoch_order, seed=self._seed, epoch=wanted
                 )
-        for old in [e for e in self._orders if e < epoch - 1 or e > epoch + 1]:
+        for old in [e for e in self._orders if e < epoch or e > epoch + 1]:
             del self._orders[old]
         return self._orders[epoch].result()
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from kerastrain.data.source import Examples
+from kerastrain.data.stored import StoredExamples
 from kerastrain.training.executor import Executor
 from kerastrain.training.state import TrainState
 from kerastrain.training.steps import Batch, StepFunction
@@ -60,7 +61,7 @@ class RangeTest:
 def range_test(
     state: TrainState,
     step: StepFunction,
-    examples: Examples,
+    examples: Examples | StoredExamples,
     *,
     batch_size: int,
     seed: int,

@@ -62,7 +62,7 @@ def test_the_version_is_the_packages(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "There is no command 'trian'; the commands are train, evaluate, "),
+        (["trian"], "There is no command 'trian'; the commands are train, schema, evaluate, "),
         (["trian"], "Did you mean 'train'?"),
         (["--recipe=digits"], "Expected a command before '--recipe=digits'"),
         (["train", "--max_epoch=3"], "Did you mean '--max_epochs'?"),

@@ -84,4 +84,15 @@ def test_a_table_with_strings_survives_kills_too(tmp_path, undisturbed, real_dat
     assert_same(killing.what_remains(workdir), undisturbed(*flags))
 
 
+@pytest.mark.slow
+def test_examples_on_disk_survive_kills_too(tmp_path, undisturbed):
+    flags = (
+        f"--recipe={killing.RECIPES / 'stored.py'}", "--jit=off", "--checkpoint_every=70steps"
+    )  # fmt: skip
+    workdir, rng = tmp_path / "run", random.Random(3)
+    instants = [lambda: killing.random_instant(workdir, rng, 0.5)] * 4
+    assert kill_and_go_on(workdir, flags, instants) >= 2
+    assert_same(killing.what_remains(workdir), undisturbed(*flags))
+
+
 # The same proof by the command that a user has for it.

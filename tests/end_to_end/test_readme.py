@@ -45,7 +45,7 @@ def test_the_commands_of_the_readme_run_on_real_data(readme, run_kerastrain, tmp
         ended = run_kerastrain(*flags, *short.get(command[0], []))
         assert ended.returncode == 0, ended.stderr
         printed.append(ended.stdout)
-    assert set(json.loads(printed[3])) == {"metrics"}
+    assert "metrics" in json.loads(printed[3])
     assert "intact" in printed[4] and "damaged" not in printed[4]
     assert "suggested learning rate: " in printed[5]
     assert "Learning rate 0.0" in printed[6] and "stopped: Ended at step 40" in printed[6]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -75,12 +76,35 @@ def run_evaluate(*arguments):
     return evaluate.run(values)
 
 
-def test_json_is_one_line_with_the_metrics(run, capsys):
+def test_json_is_one_line_with_the_metrics_and_the_rest(run, capsys):
     assert run_evaluate(f"--workdir={run}", "--json") == 0
     (line,) = capsys.readouterr().out.splitlines()
-    metrics = json.loads(line)["metrics"]
+    found = json.loads(line)
+    metrics, intervals = found["metrics"], found["intervals"]
     assert metrics["accuracy"] == 1.0
-    assert set(metrics) == {"accuracy", "loss", "f1_macro", "roc_auc"}
+    assert {"accuracy", "loss", "f1_macro", "roc_auc", "average_precision"} < set(metrics)
+    assert set(intervals) == set(metrics)
+    assert intervals["loss"][0] < metrics["loss"] < intervals["loss"][1]
+    counts = found["confusion"]["counts"]
+    assert found["confusion"]["classes"] == ["cold", "warm"]
+    assert counts[0][1] == counts[1][0] == 0 and counts[0][0] + counts[1][1] == 120
+    assert found["calibration"]["event"] == "the class is warm"
+    assert sum(each["rows"] for each in found["calibration"]["bins"]) == 120
+
+
+def test_a_wider_confidence_gives_wider_intervals_and_no_resamples_none(run, capsys):
+    widths = []
+    for confidence in ("0.5", "0.99"):
+        run_evaluate(f"--workdir={run}", "--json", f"--confidence={confidence}")
+        low, high = json.loads(capsys.readouterr().out)["intervals"]["loss"]
+        widths.append(high - low)
+    assert widths[0] < widths[1]
+    run_evaluate(f"--workdir={run}", "--json", "--bootstrap=0")
+    assert json.loads(capsys.readouterr().out)["intervals"] == {}
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        run_evaluate(f"--workdir={run}", "--confidence=95")
+    with pytest.raises(UsageError, match="number of resamples"):
+        run_evaluate(f"--workdir={run}", "--bootstrap=-1")
 
 
 def test_the_command_writes_nothing_but_that_line(run, run_kerastrain):
@@ -88,15 +112,32 @@ def test_the_command_writes_nothing_but_that_line(run, run_kerastrain):
     done = run_kerastrain("evaluate", f"--workdir={run}", "--json", env=environment)
     assert done.returncode == 0
     assert done.stderr == ""
-    assert list(json.loads(done.stdout)) == ["metrics"]
+    assert list(json.loads(done.stdout))[:2] == ["metrics", "intervals"]
     assert done.stdout.count("\n") == 1
 
 
 def test_without_json_a_table_is_shown(run, capsys):
     assert run_evaluate(f"--workdir={run}") == 0
     shown = capsys.readouterr().out
-    assert "accuracy" in shown
+    assert "accuracy" in shown and "95 % interval" in shown
     assert "120 test rows" in shown
+    assert "recall" in shown and "100.0%" in shown
+    assert "the class is warm" in shown
+    page = run.path / "report" / "index.html"
+    assert shown.endswith(f"report: {page}\n") and page.exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_reason_not_to_measure(run, capsys, caplog):
+    report = run.path / "report"
+    shutil.rmtree(report, ignore_errors=True)
+    report.write_text("in the way")
+    try:
+        assert run_evaluate(f"--workdir={run}", "--bootstrap=0") == 0
+    finally:
+        report.unlink()
+    shown = capsys.readouterr().out
+    assert "accuracy" in shown and "report:" not in shown
+    assert "The report was not written" in caplog.text
 
 
 def test_data_may_have_moved(run, tmp_path, capsys):

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from kerastrain.data.source import Classification, Regression
-from kerastrain.export.scoring import score
+from kerastrain.errors import OptionsError
+from kerastrain.export.scoring import metric, score
 
 P = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]], np.float32)
 
 
 def test_classes_are_scored_by_accuracy_log_loss_and_f1():
     metrics = score(Classification((0, 1, 2)), {"probabilities": P}, np.array([0, 1, 1, 2]))
-    assert set(metrics) == {"accuracy", "loss", "f1_macro"}
+    assert set(metrics) == {"accuracy", "loss", "f1_macro", "roc_auc", "brier", "ece"}
     assert metrics["accuracy"] == 0.75
     assert metrics["loss"] == pytest.approx(-np.log([0.8, 0.5, 0.3, 0.8]).mean())
     assert metrics["f1_macro"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
@@ -27,8 +28,63 @@ def test_one_hot_targets_count_like_indices():
 def test_two_classes_have_an_area_under_the_curve_unless_only_one_occurs():
     task = Classification(("no", "yes"))
     p = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], np.float32)
-    assert score(task, {"probabilities": p}, np.array([[0], [1], [1]]))["roc_auc"] == 1.0
-    assert "roc_auc" not in score(task, {"probabilities": p}, np.array([1, 1, 1]))
+    metrics = score(task, {"probabilities": p}, np.array([[0], [1], [1]]))
+    assert metrics["roc_auc"] == metrics["average_precision"] == 1.0
+    alone = score(task, {"probabilities": p}, np.array([1, 1, 1]))
+    assert "roc_auc" not in alone and "average_precision" not in alone
+
+
+def test_the_area_of_several_classes_is_the_mean_of_each_against_the_rest():
+    metrics = score(Classification((0, 1, 2)), {"probabilities": P}, np.array([0, 1, 1, 2]))
+    assert metrics["roc_auc"] == 1.0
+    p, targets = np.random.default_rng(0).dirichlet([1, 1, 1], 30), np.arange(30) % 3
+    wins = [np.mean(p[targets == k, k][:, None] > p[targets != k, k][None, :]) for k in range(3)]
+    area = score(Classification((0, 1, 2)), {"probabilities": p}, targets)["roc_auc"]
+    assert area == pytest.approx(np.mean(wins))
+
+
+def test_brier_is_of_the_second_of_two_classes_and_of_all_of_more():
+    two = np.array([[0.8, 0.2], [0.4, 0.6]])
+    task = Classification(("no", "yes"))
+    brier = score(task, {"probabilities": two}, np.array([0, 1]))["brier"]
+    assert brier == pytest.approx((0.2**2 + 0.4**2) / 2)
+    metrics = score(Classification((0, 1, 2)), {"probabilities": P[:1]}, np.array([0]))
+    assert metrics["brier"] == pytest.approx(0.2**2 + 0.1**2 + 0.1**2)
+
+
+def test_a_row_of_weight_two_counts_like_two_rows():
+    task, targets = Classification((0, 1, 2)), np.array([0, 1, 1, 2])
+    twice = [0, 0, 1, 2, 2, 2, 3]
+    weighted = score(task, {"probabilities": P}, targets, weights=np.array([2.0, 1, 3, 1]))
+    repeated = score(task, {"probabilities": P[twice]}, targets[twice])
+    assert weighted == pytest.approx(repeated)
+    numbers, truth = np.array([1.0, 2.0, 4.0, 8.0]), np.array([1.5, 2.5, 3.0, 9.0])
+    weighted = score(
+        Regression(), {"prediction": numbers}, truth, weights=np.array([[2.0], [1], [3], [1]])
+    )
+    repeated = score(Regression(), {"prediction": numbers[twice]}, truth[twice])
+    assert weighted == pytest.approx(repeated)
+
+
+def test_quantiles_are_scored_by_pinball_loss_and_coverage_beside_the_median():
+    task = Regression(quantiles=(0.1, 0.5, 0.9))
+    quantiles = np.array([[0.0, 1.0, 2.0], [0.0, 2.0, 4.0]], np.float32)
+    outputs = {"prediction": quantiles[:, 1], "quantiles": quantiles}
+    metrics = score(task, outputs, np.array([[1.0], [5.0]]))
+    assert metrics["mae"] == 1.5
+    assert metrics["coverage_0.1"] == 0.0
+    assert metrics["coverage_0.5"] == metrics["coverage_0.9"] == 0.5
+    assert metrics["pinball_0.1"] == pytest.approx((0.1 * 1 + 0.1 * 5) / 2)
+    assert metrics["pinball_0.9"] == pytest.approx((0.1 * 1 + 0.9 * 1) / 2)
+    each = [metrics[f"pinball_{level}"] for level in task.quantiles]
+    assert metrics["pinball"] == pytest.approx(np.mean(each))
+
+
+def test_one_metric_may_be_asked_for_and_a_wrong_name_is_told():
+    task = Classification((0, 1, 2))
+    assert metric(task, "accuracy", {"probabilities": P}, np.array([0, 1, 1, 2])) == 0.75
+    with pytest.raises(OptionsError, match=r"no metric 'acuracy'.*Did you mean 'accuracy'"):
+        metric(task, "acuracy", {"probabilities": P}, np.array([0, 1, 1, 2]))
 
 
 def test_numbers_are_scored_in_their_own_units():

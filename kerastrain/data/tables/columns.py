@@ -1,29 +1,33 @@
 """Arrow columns: few types in place of many, and what the encoder takes of them.
 
     table = plain_table(table)          # bool, integers, floats, string; other types as they are
+    rows = raw_columns(table, schema)   # {"age": float32 [n], "workclass": Texts(…), …}
     rows = raw_rows(table, schema)      # {"age": float32 [n], "workclass": object [n], …}
 
 `raw_rows` gives the values that a client of the exported model sends: NaN for a
-missing number, "" for a missing category.
+missing number, "" for a missing category or date. `raw_columns` are the same with
+each different text held once, which is how a whole table is encoded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kerastrain.errors import DataError, suggestion
+
 if TYPE_CHECKING:
-    from kerastrain.data.tables.schema import Schema
+    from kerastrain.data.tables.schema import Column, Schema
 
 
 def plain_table(table: pa.Table) -> pa.Table:
     """The same table; missing values are nulls (not NaN or ""), dictionaries are decoded."""
-    for place, field in enumerate(table.schema):
-        table = table.set_column(place, field.name, _plain(table.column(place)))
-    return table
+    return pa.table([_plain(column) for column in table.columns], names=table.column_names)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -51,16 +55,123 @@ def _is_text_or_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def raw_rows(table: pa.Table, schema: Schema) -> dict[str, np.ndarray]:
-    """The schema's columns by their input names: float32 [n], or object [n] of str."""
+@dataclass(frozen=True)
+class Texts:
+    """A column of text: `values` object [u] of different str, `codes` int32 [n] into them."""
+
+    values: np.ndarray
+    codes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, rows: np.ndarray) -> Texts:
+        """The rows of these numbers; values that no row has any more stay."""
+        return Texts(self.values, self.codes[rows])
+
+    def expanded(self) -> np.ndarray:
+        """object [n] of str."""
+        return self.values[self.codes]
+
+
+RawColumns = Mapping[str, np.ndarray | Texts]
+
+
+def raw_columns(table: pa.Table, schema: Schema) -> dict[str, np.ndarray | Texts]:
+    """The schema's columns by their input names: float32 [n], or `Texts`.
+
+    Raises:
+        DataError: a column is missing, or is not of the schema's kind.
+    """
+    check_columns(table, schema)
+    return {column.input: _raw(table[column.name], column) for column in schema.columns}
+
+
+def taken(columns: RawColumns, rows: np.ndarray) -> dict[str, np.ndarray | Texts]:
+    """The rows of these numbers, of every column."""
     return {
-        column.input: (
-            number_values(table[column.name]).astype(np.float32)
-            if column.kind == "number"
-            else text_values(table[column.name])
-        )
-        for column in schema.columns
+        name: values.take(rows) if isinstance(values, Texts) else values[rows]
+        for name, values in columns.items()
     }
+
+
+def expanded(columns: RawColumns) -> dict[str, np.ndarray]:
+    """As clients send them: float32 [n], or object [n] of str."""
+    return {
+        name: values.expanded() if isinstance(values, Texts) else values
+        for name, values in columns.items()
+    }
+
+
+def raw_rows(table: pa.Table, schema: Schema) -> dict[str, np.ndarray]:
+    """The schema's columns by their input names: float32 [n], or object [n] of str.
+
+    Raises:
+        DataError: a column is missing, or is not of the schema's kind.
+    """
+    return expanded(raw_columns(table, schema))
+
+
+def check_columns(table: pa.Table, schema: Schema) -> None:
+    """Raises DataError, with suggestions, unless the table has every column of the schema."""
+    missing = [column.name for column in schema.columns if column.name not in table.column_names]
+    if missing:
+        others = [name for name in table.column_names if name not in set(missing)]
+        shown = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
+        raise DataError(
+            f"The table lacks the column{'s' * (len(missing) > 1)} {shown}; it has "
+            f"{', '.join(table.column_names)}.{suggestion(missing[0], others)}"
+        )
+
+
+def _raw(values: pa.ChunkedArray, column: Column) -> np.ndarray | Texts:
+    if pa.types.is_null(values.type):  # All missing: CSV knows no type then.
+        values = values.cast(pa.float64() if column.dtype == "float32" else pa.string())
+    if column.dtype == "float32":
+        if not is_number(values.type):
+            raise DataError(_wrong_type(values, column, "numbers"))
+        return pc.cast(values, pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    if column.kind == "date":
+        if not is_date(values.type) and not pa.types.is_string(values.type):
+            raise DataError(_wrong_type(values, column, "dates"))
+        return _texts(date_texts(values))
+    if pa.types.is_boolean(values.type) or pa.types.is_integer(values.type):
+        values = values.cast(pa.string())  # Codes that training had as text: 7 is "7".
+    if not pa.types.is_string(values.type):
+        raise DataError(_wrong_type(values, column, "text"))
+    return _texts(values)
+
+
+def _wrong_type(values: pa.ChunkedArray, column: Column, expected: str) -> str:
+    where = ""
+    if pa.types.is_string(values.type) and expected == "numbers":
+        is_bad = pc.and_kleene(
+            pc.is_valid(values), pc.invert(pc.match_substring_regex(values, _PLAIN_NUMBER))
+        )
+        bad = np.flatnonzero(is_bad.to_numpy(zero_copy_only=False))
+        if len(bad):
+            where = f"; row {bad[0] + 1} is {values[int(bad[0])].as_py()!r}"
+    return (
+        f"Column '{column.name}' is {_described(values.type)}{where}; the schema has {expected} "
+        "there. Correct the values, or say by --schema what the column is."
+    )
+
+
+_PLAIN_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+
+
+def _described(kind: pa.DataType) -> str:
+    if pa.types.is_string(kind):
+        return "text"
+    return "dates" if is_date(kind) else f"of type {kind}"
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def is_date(kind: pa.DataType) -> bool:
+    return pa.types.is_date(kind) or pa.types.is_timestamp(kind)
 
 
 def number_values(column: pa.ChunkedArray) -> np.ndarray:
@@ -72,3 +183,26 @@ def number_values(column: pa.ChunkedArray) -> np.ndarray:
 def text_values(column: pa.ChunkedArray) -> np.ndarray:
     """object [n] of str; "" where the value is missing."""
     return pc.fill_null(column, "").to_numpy(zero_copy_only=False)
+
+
+def date_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Dates as ISO 8601 text, "2011-01-31" or "2011-01-31T13:00:00"; text as it is.
+
+    Times with a zone are given in UTC; parts of a second are dropped.
+    """
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_date(column.type):
+        return pc.strftime(column.cast(pa.date32()).cast(pa.timestamp("s")), format="%Y-%m-%d")
+    if column.type.tz is not None:
+        column = column.cast(pa.timestamp(column.type.unit, tz="UTC"))
+        column = pc.local_timestamp(column)
+    return pc.strftime(column.cast(pa.timestamp("s"), safe=False), format="%Y-%m-%dT%H:%M:%S")
+
+
+def _texts(column: pa.ChunkedArray) -> Texts:
+    coded = pc.fill_null(column, "").dictionary_encode().combine_chunks()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.chunk(0)
+    values = coded.dictionary.to_numpy(zero_copy_only=False)
+    return Texts(values, coded.indices.to_numpy(zero_copy_only=False).astype(np.int32))

@@ -1,19 +1,19 @@
-"""CSV: separator and header, missing values, and which lines are wrong.
+"""CSV by pyarrow: whole with all threads, or block by block with the same types.
 
-    table = read_csv(Path("housing.csv.gz"))     # `reading.read_table` does, for CSV
+    file = DelimitedFile(Path("housing.csv.gz"), TableFormat())
+    table = file.read(file.names, types={})                      # types are inferred
+    for block in file.blocks(file.names, file.types(file.names)): ...
 
-The separator (`,` `;` tab `|`) is detected; the first line names the columns; spaces
-around values are removed; an empty field, NA, ?, nan and NULL are missing values.
-True and False stay text, as they are in the file.
+Spaces around values are removed; an empty field, NA, ?, nan and NULL are missing
+values. True and False stay text, as they are in the file. How a file is laid out is
+found in layout.py and header.py.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
+import contextlib
 import io
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -21,181 +21,245 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from kerastrain.data.tables.content import MISSING, Place, cast_column, widened
+from kerastrain.data.tables.layout import TableFormat, read_layout
+from kerastrain.data.tables.lines import (
+    SPACES,
+    describe_bad_lines,
+    is_gzip,
+    not_text,
+    open_bytes,
+    open_lines,
+    tabbed,
+)
 from kerastrain.errors import DataError
 
-SEPARATORS = (",", ";", "\t", "|")
-MISSING = ("", "NA", "N/A", "n/a", "?", "nan", "NaN", "NAN", "NULL", "null")
+# Lines such as "39, ?, Private" are common: pyarrow does not trim before it compares.
+_MISSING_PADDED = [
+    " " * before + text + " " * after
+    for text in MISSING
+    for before in range(5)
+    for after in range(3)
+]
+_BLOCK_BYTES = 1 << 20
+_GZIP_RATIO = 5
 
-_GZIP = b"\x1f\x8b"
-_HEAD_BYTES = 1 << 18
 
+class DelimitedFile:
+    """One CSV file. Types are Arrow's: int64, double, date32, time32, timestamp, string.
 
-def read_csv(path: Path) -> pa.Table:
-    """A CSV file in UTF-8, gzipped or not, whole.
+    Attributes:
+        names: of its columns.
 
-    Raises:
-        DataError: it has no header or no rows, is not UTF-8, or has lines with a
-            wrong number of fields (they are named).
+    Raises (all methods too):
+        DataError: as `layout.read_layout`; lines have a wrong number of fields (they are
+            named); a value has not the type that is given; the text has another encoding.
     """
-    head = _head(path)
-    separator = detect_separator(head)
-    # Lines such as "39, ?, Private" are common: pyarrow does not trim before it compares.
-    missing = [*MISSING, *(f" {text}" for text in MISSING)]
-    try:
-        with _open_bytes(path) as stream:
-            table = pyarrow.csv.read_csv(
-                stream,
-                # Without newlines_in_values a quoted line break at the border of two
-                # blocks would be read wrongly.
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter=separator, newlines_in_values=True
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    null_values=missing,
-                    strings_can_be_null=True,
-                    # Clients send what is in the file, so True and False stay text.
-                    true_values=[],
-                    false_values=[],
-                ),
-            )
-        names = [name.strip() for name in table.column_names]
-    except UnicodeDecodeError as error:
-        raise DataError(_not_utf8(path, "the header")) from error
-    except pa.ArrowInvalid as error:
-        raise DataError(_described(path, separator, error)) from error
-    names = [name or f"unnamed_{place}" for place, name in enumerate(names, start=1)]
-    _check_header(path, names)
-    _check_last_quote(path, table)
-    return _trimmed(path, table.rename_columns(names))
 
+    def __init__(self, path: Path, table_format: TableFormat):
+        self.path = path
+        self._layout = read_layout(path, table_format)
+        self.names = list(self._layout.names)
 
-def detect_separator(head: str) -> str:
-    """The separator under which the header has the most fields and most lines have as many.
+    @property
+    def nbytes_estimate(self) -> int:
+        """Of the table in memory: about as large as the text."""
+        return self.path.stat().st_size * (_GZIP_RATIO if is_gzip(self.path) else 1)
 
-    Args:
-        head: the first lines of a CSV file. With one column, `,` is returned.
-    """
-    best, best_fields = ",", 1
-    for separator in SEPARATORS:
-        numbered = itertools.islice(_numbered_rows(io.StringIO(head, newline=""), separator), 1000)
-        counts = [len(row) for _, row in numbered]
-        fields = counts[0] if counts else 0
-        if fields > best_fields and 2 * counts.count(fields) > len(counts):
-            best, best_fields = separator, fields
-    return best
-
-
-def _head(path: Path) -> str:
-    """The first whole lines, as text; undecodable bytes are found by the reader later."""
-    with _open_bytes(path) as stream:
-        head = stream.read(_HEAD_BYTES)
-    if not head.strip(b"\xef\xbb\xbf \t\r\n"):
-        raise DataError(f"'{path}' is empty: it has no header line.")
-    if b"\x00" in head:
-        raise DataError(f"'{path}' is a binary file; expected CSV in UTF-8, or Parquet.")
-    if len(head) < _HEAD_BYTES and len(head.strip().splitlines()) == 1:
-        raise DataError(f"'{path}' has a header but no rows.")
-    if len(head) == _HEAD_BYTES:
-        head = head[: head.rfind(b"\n") + 1] or head
-    return head.decode("utf-8-sig", errors="replace")
-
-
-def _open_bytes(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        is_gzip = file.read(2) == _GZIP
-    return gzip.open(path, "rb") if is_gzip else path.open("rb")  # type: ignore[return-value]
-
-
-def _check_header(path: Path, names: list[str]) -> None:
-    if all(_is_number(name) for name in names):
-        raise DataError(
-            f"The first line of '{path}' holds numbers only ({', '.join(names[:5])}…); "
-            "expected the names of the columns. Add a header line."
-        )
-
-
-def _check_last_quote(path: Path, table: pa.Table) -> None:
-    """pyarrow takes the end of the file for the end of a quoted value. When that value is
-    the last of its row, all that follows an unclosed quote would be lost without a word."""
-    if table.num_rows == 0 or not pa.types.is_string(table.schema[-1].type):
-        return
-    value = table.column(table.num_columns - 1)[-1].as_py()
-    if value is None or "\n" not in value:
-        return
-    last_line = b""
-    with _open_bytes(path) as lines:
-        for line in lines:
-            last_line = line.strip() or last_line
-    if not last_line.endswith(b'"'):
-        raise DataError(
-            f"'{path}' ends within a quoted value: a quote in its row {table.num_rows} is never "
-            f"closed, and all that follows would belong to the value {value[:60]!r}…"
-        )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _trimmed(path: Path, table: pa.Table) -> pa.Table:
-    """Removes spaces around text; bytes that are no text are an error."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_binary(field.type):
-            # That is how pyarrow marks text that is not UTF-8.
-            raise DataError(_not_utf8(path, f"column '{field.name}'"))
-        if pa.types.is_string(field.type):
-            trimmed = pc.utf8_trim_whitespace(table.column(place))
-            table = table.set_column(place, field.name, trimmed)
-    return table
-
-
-def _not_utf8(path: Path, where: str) -> str:
-    return (
-        f"'{path}' is not UTF-8: {where} holds other bytes. "
-        f"Convert it, for instance: iconv -f WINDOWS-1252 -t UTF-8 '{path}' > utf8.csv"
-    )
-
-
-def _described(path: Path, separator: str, error: Exception) -> str:
-    """Names the lines with a wrong number of fields; pyarrow's own message if there are none."""
-    bad = list(itertools.islice(_bad_lines(path, separator), 3))
-    if not bad:
-        return f"'{path}' cannot be read as CSV: {str(error)[:300]}"
-    shown = [
-        f"line {line} has {fields} field{'s' * (fields != 1)}: {text[:60]!r}"
-        for line, fields, _, text in bad
-    ]
-    return (
-        f"'{path}' has lines with a wrong number of fields. The header has {bad[0][2]}, "
-        f"separated by {separator!r}; {'; '.join(shown)}. Correct or remove them."
-    )
-
-
-def _bad_lines(path: Path, separator: str) -> Iterator[tuple[int, int, int, str]]:
-    """(line number, fields, fields expected, text) of lines that differ from the header."""
-    with io.TextIOWrapper(_open_bytes(path), "utf-8-sig", errors="replace", newline="") as lines:
-        expected = 0
-        for line, row in _numbered_rows(lines, separator):
-            expected = expected or len(row)
-            if len(row) != expected:
-                yield line, len(row), expected, separator.join(row)
-
-
-def _numbered_rows(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, fields) of each row that is not blank, up to the first
-    that the csv module refuses: an unclosed quote makes a field of all that follows."""
-    reader = csv.reader(lines, delimiter=separator)
-    while True:
-        line = reader.line_num + 1
+    def read(self, names: Sequence[str], types: Mapping[str, pa.DataType]) -> pa.Table:
+        """These columns whole; the types of those not in `types` are inferred from all values."""
         try:
-            row = next(reader, None)
-        except csv.Error:
+            table = self._parsed(names, types)
+        except pa.ArrowInvalid:  # as in `blocks`
+            table = self._parsed(names, dict.fromkeys(types, pa.string()))
+        self._check_end(table, table.num_rows)
+        return self._finished(table, names, types)
+
+    def blocks(self, names: Sequence[str], types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+        """The same rows in blocks of some megabytes. `types` has every name."""
+        done = 0
+        try:
+            for rows_before, table in self._parsed_blocks(names, types):
+                yield self._finished(table, names, types, rows_before)
+                done = rows_before + table.num_rows
             return
-        if row is None:
+        except pa.ArrowInvalid:
+            # A value has not its type, or has it only without the spaces around it, which
+            # pyarrow does not remove from all types. Casting tells, and names the value.
+            texts = dict.fromkeys(names, pa.string())
+        for rows_before, table in self._parsed_blocks(names, texts):
+            skipped = max(done - rows_before, 0)
+            if skipped < table.num_rows:
+                rest = table.slice(skipped)
+                yield self._finished(rest, names, types, rows_before + skipped)
+
+    def types(self, names: Sequence[str]) -> dict[str, pa.DataType]:
+        """The types that `read` would infer, found in bounded memory."""
+        found = dict.fromkeys(names, pa.null())
+        for block in self.blocks(names, dict.fromkeys(names, pa.string())):
+            for name in names:
+                found[name] = widened(found[name], block[name])
+        return found
+
+    def _parsed(self, names: Sequence[str], types: Mapping[str, pa.DataType]) -> pa.Table:
+        with self._described_errors(), self._stream() as stream:
+            return pyarrow.csv.read_csv(stream, **self._settings(names, types))
+
+    def _parsed_blocks(
+        self, names: Sequence[str], types: Mapping[str, pa.DataType]
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """(rows before, table as pyarrow gives it), block by block."""
+        rows, table = 0, None
+        with self._described_errors(), self._stream() as stream:
+            for batch in pyarrow.csv.open_csv(stream, **self._settings(names, types)):
+                table = pa.Table.from_batches([batch])
+                yield rows, table
+                rows += table.num_rows
+        self._check_end(table, rows)
+
+    def _settings(
+        self, names: Sequence[str], types: Mapping[str, pa.DataType]
+    ) -> dict[str, object]:
+        layout = self._layout
+        # The last column shows whether a quote was never closed.
+        last = {self.names[-1]: pa.string()} if self.names[-1] not in set(names) else {}
+        return {
+            "read_options": pyarrow.csv.ReadOptions(
+                column_names=self.names,
+                skip_rows=layout.blank_lines,
+                skip_rows_after_names=int(layout.has_header),
+                block_size=max(_BLOCK_BYTES, 4 * layout.line_bytes),
+            ),
+            "parse_options": pyarrow.csv.ParseOptions(
+                delimiter="\t" if layout.separator == SPACES else layout.separator,
+                # Otherwise a quoted line break at the border of two blocks is read wrongly.
+                newlines_in_values=True,
+            ),
+            "convert_options": pyarrow.csv.ConvertOptions(
+                include_columns=[*names, *last],
+                column_types={name: _parsed_type(kind) for name, kind in types.items()} | last,
+                null_values=_MISSING_PADDED,
+                strings_can_be_null=True,
+                # Clients send what is in the file, so True and False stay text.
+                true_values=[],
+                false_values=[],
+            ),
+        }
+
+    def _stream(self) -> pa.NativeFile | IO[bytes]:
+        if self._layout.separator == SPACES:
+            return io.BufferedReader(_TabbedLines(open_lines(self.path, self._layout.encoding)))
+        return open_bytes(self.path, self._layout.encoding)
+
+    def _finished(
+        self,
+        table: pa.Table,
+        names: Sequence[str],
+        types: Mapping[str, pa.DataType],
+        rows_before: int = 0,
+    ) -> pa.Table:
+        """Without spaces around text, of the types given, or else of the narrowest."""
+        columns = []
+        for name in names:
+            column = table[name]
+            if pa.types.is_binary(column.type):
+                # That is how pyarrow marks text that is not UTF-8.
+                raise DataError(self._not_text(f"column '{name}'"))
+            kind = types.get(name, column.type)
+            if pa.types.is_string(column.type):
+                column = _trimmed(column)
+                kind = types.get(name) or widened(pa.null(), column)
+            columns.append(cast_column(column, kind, Place(self.path, name, rows_before)))
+        return pa.table(columns, names=list(names))
+
+    def _check_end(self, table: pa.Table | None, rows: int) -> None:
+        """Raises DataError if there are no rows, or the file ends within a quoted value.
+
+        pyarrow takes the end of the file for the end of a quoted value. When that value is
+        the last of its row, all that follows an unclosed quote would be lost without a word.
+        """
+        if table is None or rows == 0:
+            raise DataError(f"'{self.path}' has a header but no rows.")
+        value = table[self.names[-1]][-1].as_py() if self.names[-1] in table.column_names else None
+        if not isinstance(value, str) or "\n" not in value:
             return
-        if row:
-            yield line, row
+        with open_lines(self.path, self._layout.encoding) as lines:
+            last_line = ""
+            for line in lines:
+                last_line = line.strip() or last_line
+        if not last_line.endswith('"'):
+            raise DataError(
+                f"'{self.path}' ends within a quoted value: a quote in its row {rows} is never "
+                f"closed, and all that follows would belong to the value {value[:60]!r}…"
+            )
+
+    @contextlib.contextmanager
+    def _described_errors(self) -> Iterator[None]:
+        """Errors as DataError, but for values that have not the type that is given."""
+        layout = self._layout
+        try:
+            yield
+        except UnicodeDecodeError as error:
+            raise DataError(self._not_text("the text")) from error
+        except pa.ArrowInvalid as error:
+            if "UTF8" in str(error):
+                raise DataError(self._not_text("the header or a column")) from error
+            if "conversion error" in str(error):
+                raise
+            bad = describe_bad_lines(
+                self.path,
+                layout.separator,
+                len(self.names),
+                has_header=layout.has_header,
+                encoding=layout.encoding,
+            )
+            other = f"'{self.path}' cannot be read as CSV: {str(error)[:300]}"
+            raise DataError(bad or other) from error
+
+    def _not_text(self, where: str) -> str:
+        return not_text(self.path, where, self._layout.encoding)
+
+
+class _TabbedLines(io.RawIOBase):
+    """Lines with runs of spaces as bytes with one tab for each run."""
+
+    def __init__(self, lines: io.TextIOWrapper):
+        self._lines = lines
+        self._waiting = bytearray()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while len(self._waiting) < len(buffer):
+            line = self._lines.readline()
+            if not line:
+                break
+            self._waiting += tabbed(line).encode("utf-8", errors="surrogateescape")
+        taken = self._waiting[: len(buffer)]
+        del self._waiting[: len(buffer)]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def close(self) -> None:
+        self._lines.close()
+        super().close()
+
+
+def _parsed_type(kind: pa.DataType) -> pa.DataType:
+    """What pyarrow parses itself; all else is cast from text."""
+    parsed = (
+        pa.types.is_null(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_date(kind)
+        or pa.types.is_time(kind)
+        or pa.types.is_timestamp(kind)
+    )
+    return kind if parsed else pa.string()
+
+
+def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    trimmed = pc.utf8_trim_whitespace(column)
+    is_missing = pc.is_in(trimmed, pa.array(MISSING))
+    return pc.if_else(is_missing, pa.scalar(None, pa.string()), trimmed)

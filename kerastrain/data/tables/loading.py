@@ -1,110 +1,129 @@
-"""From a file and a target to data for training: read, infer, split, encode.
+"""From files and a target to data for training: read, infer, split, encode.
 
     data = load_table_data(TrainOptions(data="housing.csv", target="median_house_value"))
-    data.train.inputs           # float32 [n, features]
+    data.train.inputs           # {"numbers": float32 [n, k], "categories": int32 [n, c]}
 
-The split is random, 64 % training, 16 % validation and 20 % test, stratified by
-class, and a function of the seed and the number of rows.
+What is learned from values (means, vocabularies, bins) comes from the training rows alone.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-import pyarrow as pa
 
-from kerastrain.data.source import Classification, Data, Examples
-from kerastrain.data.splits import split_rows
-from kerastrain.data.tables.columns import raw_rows
-from kerastrain.data.tables.encoding import encode, fit_encoder
-from kerastrain.data.tables.reading import read_table
-from kerastrain.data.tables.schema import Schema, check_target, infer_schema
-from kerastrain.data.tables.target import target_values
-from kerastrain.errors import DataError, OptionsError
+from kerastrain.data.source import Data, Examples
+from kerastrain.data.tables import remarks
+from kerastrain.data.tables.cache import LEAST_BYTES, TableCache
+from kerastrain.data.tables.columns import RawColumns, expanded, raw_columns, taken
+from kerastrain.data.tables.encoding import SCALINGS, Encoder, Scaling, fit_encoder
+from kerastrain.data.tables.loaded import (
+    class_factors,
+    described,
+    known_columns,
+    say_what_was_loaded,
+    warn_of,
+    weighted,
+)
+from kerastrain.data.tables.reading import TableFiles
+from kerastrain.data.tables.schema import Schema
+from kerastrain.data.tables.statistics import table_statistics
+from kerastrain.data.tables.streaming import is_to_stream, write_streamed
+from kerastrain.data.tables.table import (
+    Loaded,
+    check_target_given,
+    given_schema,
+    loaded_from,
+    open_data,
+)
+from kerastrain.errors import OptionsError
 from kerastrain.options import TrainOptions
 
 logger = logging.getLogger(__name__)
 
-FRACTIONS = {"train": 0.64, "validation": 0.16, "test": 0.2}
-MIN_ROWS = 10
 
-
-def load_table_data(options: TrainOptions) -> Data:
+def load_table_data(options: TrainOptions, *, numbers: Scaling = "standard") -> Data:
     """Reads `options.data`, whose column `options.target` is to be predicted.
 
+    Args:
+        numbers: how numbers are scaled (`encoding.fit_encoder`).
+
     Returns:
-        Data whose inputs are float32 [n, features] and whose targets are int32
-        [n] (indices into task.classes) or float32 [n, 1] (regression);
-        `test_rows` are the raw columns of the test split by input name, float32
-        [n] with NaN or object [n] of str.
+        Data whose inputs are {"numbers": float32 [n, k], "categories": int32 [n, c]} and whose
+        targets are int32 [n] (indices into task.classes) or float32 [n, 1] (regression);
+        `validation_rows` and `test_rows` are the raw columns of these splits by input name,
+        float32 [n] with NaN or object [n] of str.
 
     Raises:
-        OptionsError: --data or --target is missing.
+        OptionsError: --data or --target is missing, or there is no such scaling.
         DataError: the table cannot be read or used.
     """
-    if not options.data:
-        raise OptionsError(
-            "--data is missing; expected a CSV or Parquet file, for instance "
-            "--data=housing.csv --target=median_house_value."
-        )
-    table = read_table(options.data)
-    if not options.target:
-        raise OptionsError(
-            f"--target is missing; the columns of {options.data} are: "
-            f"{', '.join(table.column_names)}."
-        )
-    check_target(table, options.target, source=options.data)
-    if table.num_rows < MIN_ROWS:
-        raise DataError(
-            f"{options.data} has {table.num_rows} rows; expected at least {MIN_ROWS}, so that "
-            "each of training, validation and test gets some."
-        )
-    schema = infer_schema(table, options.target, source=options.data)
-    return _encoded(table, schema, options)
+    if numbers not in SCALINGS:
+        raise OptionsError(f"--set=numbers={numbers}; expected one of {', '.join(SCALINGS)}.")
+    given = given_schema(options)
+    files = open_data(options, given)
+    check_target_given(files.column_names, options, given)
+    is_streamed = is_to_stream(files, options)
+    if not is_streamed and files.nbytes_estimate < LEAST_BYTES:
+        return _in_memory(files, options, given, numbers)
+    cache = TableCache.of(files, options, schema=given, numbers=numbers)
+    data = cache.read()
+    if data is None and is_streamed:
+        with cache.being_made() as folder:
+            write_streamed(files, options, folder, schema=given, numbers=numbers)
+        data = cache.read()
+        assert data is not None
+    return data or cache.write(_in_memory(files, options, given, numbers))
 
 
-def _encoded(table: pa.Table, schema: Schema, options: TrainOptions) -> Data:
-    targets = target_values(table[schema.target], schema.task)
-    labels = targets if isinstance(schema.task, Classification) else None
-    splits = split_rows(table.num_rows, fractions=FRACTIONS, seed=options.seed, labels=labels)
-    rows = raw_rows(table, schema)
-    encoder = fit_encoder(_taken(rows, splits["train"]), schema)
-    features = encode(encoder, rows)
-    parts = {name: Examples(features[r], targets[r]) for name, r in splits.items()}
-    logger.info(
-        "%s: %s rows, %d columns used of %d, %d features; %s.",
-        options.data,
-        f"{table.num_rows:,}",
-        len(schema.columns),
-        table.num_columns - 1,
-        features.shape[1],
-        ", ".join(f"{name} {len(part):,}" for name, part in parts.items()),
-    )
+def _in_memory(
+    files: TableFiles, options: TrainOptions, given: Schema | None, numbers: Scaling
+) -> Data:
+    loaded = loaded_from(files, options, given)
+    columns = raw_columns(loaded.table, loaded.schema)
+    train = loaded.splits["train"]
+    encoder = fit_encoder(taken(columns, train), loaded.schema, numbers=numbers)
+    encoded = encoder.encode(columns)
+    warn_of(taken(columns, train), loaded.targets[train], loaded.schema, options.table)
+    twice = remarks.duplicates(columns, loaded.splits)
+    if remark := remarks.duplicate_remark(twice, loaded.splits):
+        logger.warning("%s", remark)
+    return _data(options, loaded, encoder, encoded, columns, duplicates=twice)
+
+
+def _data(
+    options: TrainOptions,
+    loaded: Loaded,
+    encoder: Encoder,
+    encoded: Mapping[str, np.ndarray],
+    columns: RawColumns,
+    *,
+    duplicates: Mapping[str, int],
+) -> Data:
+    splits, schema = loaded.splits, loaded.schema
+    whole = Examples(dict(encoded), loaded.targets, loaded.weights)
+    parts = {name: whole.take(rows) for name, rows in splits.items()}
+    if options.table.balance:
+        train = parts["train"]
+        factors = class_factors(train.targets, train.weights, schema)
+        parts["train"] = weighted(train, factors)
+    raw_train = taken(columns, splits["train"])
+    sizes = {name: len(part) for name, part in parts.items()}
+    say_what_was_loaded(options, schema, rows=loaded.table.num_rows, sizes=sizes)
     return Data(
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
         task=schema.task,
-        encoder=encoder,
-        test_rows=_taken(rows, splits["test"]),
-        split_rows=splits,
-        description=_description(table, schema, options),
+        encoder=encoder.model,
+        validation_rows=expanded(taken(columns, splits["validation"])),
+        test_rows=expanded(taken(columns, splits["test"])),
+        columns=known_columns(encoder, parts["train"], schema),
+        split_rows=dict(splits),
+        description={
+            **described(options, schema, rows=loaded.table.num_rows),
+            "statistics": table_statistics(raw_train, schema),
+            "duplicates": dict(duplicates),
+        },
     )
-
-
-def _taken(rows: dict[str, np.ndarray], numbers: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: values[numbers] for name, values in rows.items()}
-
-
-def _description(table: pa.Table, schema: Schema, options: TrainOptions) -> dict[str, Any]:
-    return {
-        "source": options.data,
-        "rows": table.num_rows,
-        "columns": [column.name for column in schema.columns],
-        "left_out": dict(schema.left_out),
-        "target": schema.target,
-        "schema": schema.to_json(),
-        "schema_sha256": schema.sha256(),
-    }

@@ -1,16 +1,18 @@
 """Schema: which columns of a table are used, as what, and what is predicted.
 
     schema = infer_schema(table, target="income")
-    schema.columns[0]                # Column(name="age", input="age", kind="number", missing=0)
+    schema.columns[0]                # Column("age", "age", "number", "float32", missing=0)
     schema.task                      # Classification(("<=50K", ">50K"))
     Schema.from_json(schema.to_json()) == schema
 
 A schema says what columns *are*; what is learned from their values (means,
-vocabularies) comes from the training rows alone, in encoding.py.
+vocabularies) comes from the training rows alone, in encoding.py. It is written as
+JSON beside a run, can be edited, and is given back by --schema (schema_file.py).
 
-Numbers and bools are numbers, text is a category. Left out, each with its
-reason: columns without values or with one value only, integers that number the
-rows, text with nearly as many values as rows, and dates.
+Numbers are numbers; bools, and whole numbers of which only 0 and 1 occur, are
+booleans; text is a category; dates are dates. Whole numbers are the codes of a category
+when the column's name says so ("zip", "area_code", "type_id"). Left out, each with its
+reason: columns without values or with one value only, identifiers, and free text.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,19 +30,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kerastrain.data.source import Classification, Regression, Task
-from kerastrain.data.tables.columns import number_values
+from kerastrain.data.tables.columns import is_date, is_number, number_values
 from kerastrain.data.tables.target import infer_task
 from kerastrain.errors import DataError, suggestion
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["number", "category"]
+Kind = Literal["number", "boolean", "category", "date"]
+KINDS: tuple[Kind, ...] = ("number", "boolean", "category", "date")
 
 # Text with more values than this share of the rows tells rows apart, not kinds of rows.
 IDENTIFIER_SHARE = 0.5
 # Below this many rows nothing is taken for an identifier.
 IDENTIFIER_ROWS = 20
+# Text of so many words on average is prose, not the name of a kind.
+PROSE_WORDS = 6
+# A column named like a code has at most so many values, each in ten rows on average.
+MAX_CODES = 1000
+ROWS_PER_CODE = 10
+# float32 holds every whole number up to it; larger codes are sent as text.
+MAX_FLOAT32_CODE = 2**24
 
+_CODE_NAME = re.compile(r"(^|[_\-. ])(id|code|type|class|category|zip|zipcode|postcode)$", re.I)
+_IDENTIFIER_NAME = re.compile(r"(^|[_\-. ]|(?<=[a-z]))(ID|Id|id|uuid|guid|key)$")
 _NUMBER = r"^[+-]?(\d{1,3}(,\d{3})+|\d+)?\.?\d*([eE][+-]?\d+)?%?$"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -53,14 +65,23 @@ class Column:
         name: as in the file.
         input: its name in requests to the exported model: `name`, wherever
             TensorFlow can take that.
-        kind: "number" (float32, NaN is missing) or "category" (string, "" is missing).
+        kind: what it is.
+        dtype: what clients send. "float32", NaN is missing: numbers, booleans (0 and 1),
+            and categories of whole numbers. "string", "" is missing: other categories, and
+            dates in ISO 8601 ("2011-01-31", "2011-01-31T13:00:00").
         missing: rows of the table without a value.
     """
 
     name: str
     input: str
     kind: Kind
+    dtype: str = ""
     missing: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.dtype:
+            usual = "float32" if self.kind in ("number", "boolean") else "string"
+            object.__setattr__(self, "dtype", usual)
 
 
 @dataclass(frozen=True)
@@ -83,11 +104,12 @@ class Schema:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Schema:
+        """The schema that `to_json` wrote."""
         task = dict(values["task"])
         if task.pop("kind") == "classification":
             decided: Task = Classification(tuple(task["classes"]))
         else:
-            decided = Regression(**task)
+            decided = Regression(task["target"], tuple(task.get("quantiles", ())))
         return cls(
             tuple(Column(**column) for column in values["columns"]),
             values["target"],
@@ -101,40 +123,55 @@ class Schema:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def infer_schema(table: pa.Table, target: str, *, source: str = "the table") -> Schema:
+def infer_schema(
+    table: pa.Table,
+    target: str,
+    *,
+    source: str = "the table",
+    task: str | None = None,
+    quantiles: Sequence[float] = (),
+    ignored: Mapping[str, str] | None = None,
+) -> Schema:
     """Decides from all rows what each column is. What is left out is logged.
 
     Args:
         table: as `read_table` gives it.
         source: the file's name, for messages.
+        task: "classification" or "regression"; None: decided from the target.
+        quantiles: of the target's distribution that are to be predicted, for regression.
+        ignored: columns that are not used, each with the reason.
 
     Raises:
         DataError: the target is not there or cannot be predicted; a column holds
             infinities or numbers too large for float32; no column can be used.
     """
     check_target(table, target, source=source)
-    task = infer_task(table[target], target)
-    used: list[tuple[str, Kind, int]] = []
+    decided = infer_task(table[target], target, task=task, quantiles=quantiles)
+    used: list[tuple[str, Kind, str, int]] = []
     left_out: dict[str, str] = {}
     for name in table.column_names:
         if name == target:
             continue
         column = table[name]
-        reason = _reason_to_leave_out(column)
+        reason = (ignored or {}).get(name) or _reason_to_leave_out(name, column)
         if reason:
             left_out[name] = reason
             logger.info("Column '%s' is left out: %s.", name, reason)
-        else:
-            kind: Kind = "category" if pa.types.is_string(column.type) else "number"
-            (_check_numbers if kind == "number" else _check_text)(name, column)
-            used.append((name, kind, column.null_count))
+            if pa.types.is_string(column.type) and name not in (ignored or {}):
+                _check_text(name, column)
+            continue
+        kind, dtype = _kind(name, column)
+        check_values(name, kind, column)
+        used.append((name, kind, dtype, column.null_count))
     if not used:
         reasons = "; ".join(f"'{name}': {reason}" for name, reason in left_out.items()) or "none"
         raise DataError(f"{source} has no column to predict '{target}' from. Left out: {reasons}.")
-    inputs = input_names(name for name, _, _ in used)
-    columns = [Column(name, inputs[name], kind, missing) for name, kind, missing in used]
+    inputs = input_names(name for name, *_ in used)
+    columns = [
+        Column(name, inputs[name], kind, dtype, missing) for name, kind, dtype, missing in used
+    ]
     _log_renamed(columns)
-    return Schema(tuple(columns), target, task, tuple(left_out.items()))
+    return Schema(tuple(columns), target, decided, tuple(left_out.items()))
 
 
 def check_target(table: pa.Table, target: str, *, source: str) -> None:
@@ -176,54 +213,95 @@ def _log_renamed(columns: Iterable[Column]) -> None:
         logger.info("In requests to the exported model, %s.", ", ".join(renamed))
 
 
-def _reason_to_leave_out(column: pa.ChunkedArray) -> str | None:
+def _kind(name: str, column: pa.ChunkedArray) -> tuple[Kind, str]:
+    """What a column is, and what clients send for it."""
+    if is_date(column.type):
+        return "date", "string"
+    if pa.types.is_string(column.type):
+        return "category", "string"
+    if pa.types.is_boolean(column.type):
+        return "boolean", "float32"
+    if not pa.types.is_integer(column.type):
+        return "number", "float32"
+    span = pc.min_max(column)
+    if span["min"].as_py() == 0 and span["max"].as_py() == 1:
+        return "boolean", "float32"
+    if _CODE_NAME.search(name):
+        values = pc.count_distinct(column).as_py()
+        if values <= MAX_CODES and ROWS_PER_CODE * values <= len(column):
+            logger.info(
+                "Column '%s' is used as a category of %d codes; where its numbers are amounts, "
+                "say so in the schema.",
+                name,
+                values,
+            )
+            largest = max(abs(span["min"].as_py()), abs(span["max"].as_py()))
+            return "category", "float32" if largest <= MAX_FLOAT32_CODE else "string"
+    return "number", "float32"
+
+
+def _reason_to_leave_out(name: str, column: pa.ChunkedArray) -> str | None:
     present = len(column) - column.null_count
     kind = column.type
     if present == 0:
         return "it has no values"
-    if not (_is_number(kind) or pa.types.is_string(kind)):
+    if not (is_number(kind) or is_date(kind) or pa.types.is_string(kind)):
         return f"its type, {kind}, is not used"
-    if _is_number(kind):
-        return _reason_for_number(column)
+    if is_number(kind):
+        return _reason_for_number(name, column)
     distinct = pc.count_distinct(column).as_py()
     if distinct == 1 and present == len(column):
         return "it has one value only"
-    if len(column) >= IDENTIFIER_ROWS and distinct > IDENTIFIER_SHARE * len(column):
-        return f"it looks like an identifier ({distinct:,} different texts in {len(column):,} rows)"
-    return None
+    if is_date(kind) or len(column) < IDENTIFIER_ROWS or distinct <= IDENTIFIER_SHARE * present:
+        return None
+    words = pc.mean(pc.add(pc.count_substring(column, " "), 1)).as_py()
+    if words >= PROSE_WORDS:
+        return f"it is free text ({words:.0f} words on average)"
+    return f"it looks like an identifier ({distinct:,} different texts in {len(column):,} rows)"
 
 
-def _reason_for_number(column: pa.ChunkedArray) -> str | None:
+def _reason_for_number(name: str, column: pa.ChunkedArray) -> str | None:
     span = pc.min_max(column)
     low, high = span["min"].as_py(), span["max"].as_py()
     if low == high and column.null_count == 0:
         return "it has one value only"
     rows = len(column)
-    if (
-        pa.types.is_integer(column.type)
-        and column.null_count == 0
-        and rows >= IDENTIFIER_ROWS
-        and high - low == rows - 1
-        and pc.count_distinct(column).as_py() == rows
-    ):
+    if not pa.types.is_integer(column.type) or column.null_count or rows < IDENTIFIER_ROWS:
+        return None
+    is_numbering = high - low == rows - 1
+    if not is_numbering and not _IDENTIFIER_NAME.search(name):
+        return None
+    if pc.count_distinct(column).as_py() < rows:
+        return None
+    if is_numbering:
         return f"it numbers the rows ({low} to {high})"
-    return None
+    return "it looks like an identifier (a different number in every row)"
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+def check_values(name: str, kind: Kind, column: pa.ChunkedArray, *, first_row: int = 0) -> None:
+    """Raises DataError for values that cannot be used; warns of those that are likely wrong.
+
+    Args:
+        first_row: the number (from 0) of the column's first row, for messages.
+    """
+    if pa.types.is_string(column.type):
+        _check_text(name, column)
+    elif kind in ("number", "boolean"):
+        _check_numbers(name, column, first_row)
 
 
-def _check_numbers(name: str, column: pa.ChunkedArray) -> None:
+def _check_numbers(name: str, column: pa.ChunkedArray, first_row: int) -> None:
     """Raises DataError for what float32 cannot hold; warns where it rounds away differences."""
     values = number_values(column)
     bad = np.flatnonzero(np.abs(values) > _FLOAT32_MAX)
     if len(bad):
         raise DataError(
             f"Column '{name}' holds {len(bad):,} infinite or too large numbers, the first in row "
-            f"{bad[0] + 1}: {values[bad[0]]}. Expected numbers up to {_FLOAT32_MAX:.1e}; "
-            "correct them, or leave them empty (missing)."
+            f"{first_row + bad[0] + 1:,}: {values[bad[0]]}. Expected numbers up to "
+            f"{_FLOAT32_MAX:.1e}; correct them, or leave them empty (missing)."
         )
+    if np.isnan(values).all():
+        return
     spread = np.nanstd(values)
     rounding = np.nanmax(np.abs(values)) * np.finfo(np.float32).eps / 2
     if 0 < spread < 100 * rounding:
@@ -245,7 +323,7 @@ def _check_text(name: str, column: pa.ChunkedArray) -> None:
         return
     shown = ", ".join(repr(text) for text in others.to_pylist()[:3])
     logger.warning(
-        "Column '%s' is used as text, although nearly all of its values are numbers. %s",
+        "Column '%s' is taken for text, although nearly all of its values are numbers. %s",
         name,
         f"These are not: {shown}." if shown else "Remove thousands separators and % from them.",
     )

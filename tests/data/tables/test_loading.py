@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
 from kerastrain.data.source import Classification, Regression
-from kerastrain.data.tables.encoding import encode
 from kerastrain.data.tables.loading import load_table_data
 from kerastrain.data.tables.schema import Schema
 from kerastrain.errors import DataError, OptionsError
@@ -46,7 +46,8 @@ def test_classes_become_indices_and_every_split_holds_them(flowers):
     assert (len(data.train), len(data.validation), len(data.test)) == (128, 32, 40)
     for split in (data.train, data.validation, data.test):
         assert split.targets.dtype == np.int32 and split.targets.shape == (len(split),)
-        assert split.inputs.dtype == np.float32
+        assert split.inputs["numbers"].dtype == np.float32
+        assert split.inputs["categories"].dtype == np.int32
         assert set(split.targets.tolist()) == {0, 1, 2}
 
 
@@ -70,7 +71,10 @@ def test_test_rows_through_the_encoder_are_the_test_inputs(flowers):
     data = load(flowers, "kind")
     assert data.test_rows["soil type"].dtype == object
     assert "" in data.test_rows["soil type"] and np.isnan(data.test_rows["height"]).any()
-    np.testing.assert_allclose(encode(data.encoder, data.test_rows), data.test.inputs, atol=1e-6)
+    for rows, split in ((data.test_rows, data.test), (data.validation_rows, data.validation)):
+        encoded = data.encoder({name: tf.constant(values) for name, values in rows.items()})
+        np.testing.assert_allclose(encoded["numbers"], split.inputs["numbers"], atol=1e-6)
+        np.testing.assert_array_equal(encoded["categories"], split.inputs["categories"])
 
 
 def test_the_same_options_give_the_same_data_and_another_seed_another_split(flowers):
@@ -98,7 +102,9 @@ def test_only_training_rows_teach_the_encoder(tmp_path):
 
     rows = {}
     rows = data_with(1).split_rows
-    np.testing.assert_array_equal(data_with(5).train.inputs, data_with(500).train.inputs)
+    np.testing.assert_array_equal(
+        data_with(5).train.inputs["numbers"], data_with(500).train.inputs["numbers"]
+    )
 
 
 def test_bool_targets_and_integer_classes_are_indexed(tmp_path):

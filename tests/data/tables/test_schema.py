@@ -31,19 +31,29 @@ def error_of(target="y", **columns) -> str:
     return str(caught.value)
 
 
-def test_numbers_and_bools_are_numbers_and_text_is_a_category():
+def test_a_column_is_what_its_values_are():
     schema = schema_of(
         floats=[row / 3 for row in range(N)],
         integers=[row % 7 for row in range(N)],
         flags=[row % 3 == 0 for row in range(N)],
         texts=["abc"[row % 3] for row in range(N)],
+        days=[datetime.date(2020, 1, 1 + row % 20) for row in range(N)],
+        zeros_and_ones=[(row // 2) % 2 for row in range(N)],
+        zip=[10115 + row % 3 for row in range(N)],
     )
     kinds = {column.name: column.kind for column in schema.columns}
     assert kinds == {
         "floats": "number",
         "integers": "number",
-        "flags": "number",
+        "flags": "boolean",
         "texts": "category",
+        "days": "date",
+        "zeros_and_ones": "boolean",
+        "zip": "category",
+    }
+    assert {column.name for column in schema.columns if column.dtype == "string"} == {
+        "texts",
+        "days",
     }
 
 
@@ -61,7 +71,8 @@ def test_missing_values_are_counted():
         (["same"] * N, "one value only"),
         ([f"id-{row}" for row in range(N)], "identifier"),
         (list(range(1, N + 1)), "numbers the rows"),
-        ([datetime.date(2020, 1, 1 + row % 20) for row in range(N)], "date32"),
+        ([f"a long and winding story of row {row}" for row in range(N)], "free text"),
+        ([[row] for row in range(N)], "list"),
     ],
 )
 def test_columns_of_no_use_are_left_out_and_it_is_said(caplog, values, reason):
@@ -70,6 +81,11 @@ def test_columns_of_no_use_are_left_out_and_it_is_said(caplog, values, reason):
     assert [column.name for column in schema.columns] == ["used"]
     assert reason in dict(schema.left_out)["useless"]
     assert "'useless' is left out" in caplog.text
+
+
+def test_a_number_that_is_different_in_each_row_and_named_so_is_an_identifier():
+    schema = schema_of(customer_id=[7 * row**2 for row in range(N)], used=[1, 2] * (N // 2))
+    assert "identifier" in dict(schema.left_out)["customer_id"]
 
 
 def test_one_value_and_missing_ones_are_a_difference_worth_keeping():

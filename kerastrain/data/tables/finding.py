@@ -1,0 +1,60 @@
+"""The files of a table: one, those of a folder, or those that match a pattern.
+
+find_files("housing.csv")               # [Path("housing.csv")]
+find_files("parts")                     # every table in it, in the order of names
+find_files("data/part-*.parquet")
+"""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+from kerastrain.errors import DataError, suggestion
+
+# Of the files of a folder; .gz may follow.
+SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".pq")
+
+
+def find_files(path: str) -> list[Path]:
+    """The files that are meant, hidden ones left out, in the order of their names.
+
+    Raises:
+        DataError: there is none.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return _files_of_folder(place)
+    if place.exists() or not glob.has_magic(path):
+        _check_exists(place)
+        return [place]
+    found = [Path(match) for match in sorted(glob.glob(path, recursive=True))]
+    files = [file for file in found if file.is_file()]
+    if not files:
+        raise DataError(
+            f"No file matches '{path}'. Expected CSV or Parquet files; quote the pattern, or "
+            "the shell expands it first."
+        )
+    return files
+
+
+def _files_of_folder(folder: Path) -> list[Path]:
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    files = [
+        entry
+        for entry in entries
+        if entry.is_file() and entry.name.lower().removesuffix(".gz").endswith(SUFFIXES)
+    ]
+    if not files:
+        shown = ", ".join(entry.name for entry in entries[:5]) or "nothing"
+        raise DataError(
+            f"'{folder}' is a folder without a table: it holds {shown}. Expected files with a "
+            f"name that ends with one of {', '.join(SUFFIXES)} (or these with .gz)."
+        )
+    return files
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise DataError(f"There is no file '{path}'.{suggestion(path.name, siblings)}")

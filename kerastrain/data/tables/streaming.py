@@ -1,0 +1,334 @@
+"""Tables that do not fit into memory: read twice in batches, encoded to disk.
+
+    with cache.being_made() as folder:
+        write_streamed(files, options, folder, schema=None, numbers="standard")
+    data = cache.read()          # data.train lies on disk (kerastrain.data.stored)
+
+The first reading draws a sample, by which schema and encoding are decided, and looks at every
+target. The second one encodes every row; training rows go to disk, validation and test rows,
+HELD_OUT_ROWS each at the most, stay in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kerastrain.data.source import Classification, Data, Examples
+from kerastrain.data.stored import ExamplesWriter
+from kerastrain.data.tables.cache import write_all_but_train
+from kerastrain.data.tables.columns import expanded, raw_columns, taken
+from kerastrain.data.tables.encoding import Encoder, Scaling, fit_encoder
+from kerastrain.data.tables.loaded import (
+    class_factors,
+    described,
+    known_columns,
+    say_what_was_loaded,
+    warn_of,
+    weighted,
+)
+from kerastrain.data.tables.reading import TableFiles
+from kerastrain.data.tables.schema import Schema, check_values
+from kerastrain.data.tables.schema_file import schema_text
+from kerastrain.data.tables.splitting import FRACTIONS, named_splits
+from kerastrain.data.tables.statistics import table_statistics
+from kerastrain.data.tables.table import decide_schema, row_weights
+from kerastrain.data.tables.target import target_values
+from kerastrain.errors import DataError, OptionsError
+from kerastrain.options import TrainOptions
+
+logger = logging.getLogger(__name__)
+
+# Rows by which schema and encoding are decided.
+SAMPLE_ROWS = 200_000
+# Of validation and test each, by chance: 200,000 rows tell a share to 0.1 %.
+HELD_OUT_ROWS = 200_000
+BATCH_ROWS = 131_072
+# More different values than that are no classes.
+MAX_CLASSES = 10_000
+# Encoded in memory a table takes about so many times what it takes as it is.
+COPIES = 4
+
+_SPLIT_SALT, _SAMPLE_SALT = 1, 2
+
+
+def is_to_stream(files: TableFiles, options: TrainOptions) -> bool:
+    """Whether the table is read in batches: as --stream says, else when it is too large."""
+    if options.table.stream is not None:
+        return options.table.stream
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return files.nbytes_estimate * COPIES > memory // 2
+
+
+def write_streamed(
+    files: TableFiles,
+    options: TrainOptions,
+    folder: Path,
+    *,
+    schema: Schema | None,
+    numbers: Scaling,
+) -> None:
+    """Encodes a table into a cache's folder.
+
+    Args:
+        schema: the one given by --schema.
+
+    Raises:
+        OptionsError: an option needs the whole table at once.
+        DataError: the table cannot be used.
+    """
+    _check_options(options)
+    survey = _surveyed(files, options, schema)
+    plan = _planned(survey, options, numbers)
+    held_out: dict[str, list[_Part]] = {"validation": [], "test": []}
+    trained = 0
+    with ExamplesWriter(folder / "train") as writer:
+        for first, table in _numbered(files):
+            _check_batch(table, plan.schema, first)
+            for split, part in _encoded(table, first, plan, options):
+                if split == "train":
+                    writer.append(part.examples)
+                    trained += len(part.examples)
+                else:
+                    held_out[split].append(part)
+        writer.finish()
+    whole = {split: _joined(parts, split) for split, parts in held_out.items()}
+    sizes = {"train": trained, **{split: len(part.rows) for split, part in whole.items()}}
+    say_what_was_loaded(options, plan.schema, rows=survey.rows, sizes=sizes)
+    data = Data(
+        train=plan.sample,
+        validation=whole["validation"].examples,
+        test=whole["test"].examples,
+        task=plan.schema.task,
+        encoder=plan.encoder.model,
+        validation_rows=whole["validation"].raw,
+        test_rows=whole["test"].raw,
+        columns=known_columns(plan.encoder, plan.sample, plan.schema),
+        split_rows={split: part.rows for split, part in whole.items()},
+        description={
+            **described(options, plan.schema, rows=survey.rows),
+            "statistics": plan.statistics,
+            "sample_rows": len(plan.sample),
+        },
+    )
+    write_all_but_train(folder, data, in_memory=False)
+
+
+@dataclass
+class _Survey:
+    """What the first reading found: all rows counted, a sample kept."""
+
+    rows: int = 0
+    sample: pa.Table | None = None
+    sample_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    missing: dict[str, int] = field(default_factory=dict)
+    schema: Schema | None = None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How each row is encoded and where it goes.
+
+    Attributes:
+        sample: the sample's training rows, encoded.
+        scale: by which --weights are divided.
+        factors: of the classes, with --balance.
+        shares: of the splits by chance.
+    """
+
+    schema: Schema
+    encoder: Encoder
+    sample: Examples
+    statistics: dict[str, object]
+    scale: float
+    factors: np.ndarray | None
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of one split: their numbers, encoded, and as they were."""
+
+    rows: np.ndarray
+    examples: Examples
+    raw: dict[str, np.ndarray]
+
+
+def _check_options(options: TrainOptions) -> None:
+    table = options.table
+    for name in ("split_time", "split_group", "test_data"):
+        if getattr(table, name) is not None:
+            raise OptionsError(
+                f"--{name} needs the whole table in memory, and this one is streamed. Put the "
+                "split into a column of its own (--split_column), or give --nostream."
+            )
+
+
+def _numbered(files: TableFiles) -> Iterator[tuple[int, pa.Table]]:
+    first = 0
+    for table in files.batches(rows=BATCH_ROWS):
+        yield first, table
+        first += table.num_rows
+
+
+def _surveyed(files: TableFiles, options: TrainOptions, given: Schema | None) -> _Survey:
+    """One reading: a sample that is uniform whatever the order of the rows, and every target."""
+    survey, kept, keys = _Survey(), [], []
+    limit, target = 1.0, (options.target or (given.target if given else "")) or ""
+    values: set[object] = set()
+    for first, table in _numbered(files):
+        survey.rows += table.num_rows
+        for name in table.column_names:
+            survey.missing[name] = survey.missing.get(name, 0) + table[name].null_count
+        _check_target_complete(table[target], target, first)
+        if len(values) <= MAX_CLASSES:
+            values.update(pc.unique(table[target]).to_pylist())
+        draws = _uniform(np.arange(first, first + table.num_rows), options.seed, _SAMPLE_SALT)
+        chosen = np.flatnonzero(draws < limit)
+        kept.append(table.take(pa.array(chosen)))
+        keys.append(draws[chosen])
+        survey.sample_rows = np.concatenate([survey.sample_rows, first + chosen])
+        while len(survey.sample_rows) > 2 * SAMPLE_ROWS:
+            limit /= 2
+            stay = np.concatenate(keys) < limit
+            kept = [pa.concat_tables(kept).filter(pa.array(stay))]
+            keys = [np.concatenate(keys)[stay]]
+            survey.sample_rows = survey.sample_rows[stay]
+    if not kept:
+        raise DataError(f"{options.data} has no rows.")
+    survey.sample = pa.concat_tables(kept).combine_chunks()
+    schema = decide_schema(survey.sample, options, given)
+    columns = tuple(
+        dataclasses.replace(column, missing=survey.missing[column.name])
+        for column in schema.columns
+    )
+    task = schema.task
+    if isinstance(task, Classification) and len(values) <= MAX_CLASSES and given is None:
+        # A rare class may not be in the sample.
+        task = _with_all_classes(task, values)
+    survey.schema = dataclasses.replace(schema, columns=columns, task=task)
+    logger.info("%s", schema_text(survey.schema, survey.sample))
+    return survey
+
+
+def _with_all_classes(task: Classification, values: set[object]) -> Classification:
+    if values <= {True, False} and all(isinstance(value, bool) for value in values):
+        return task
+    if isinstance(task.classes[0], str):
+        return Classification(tuple(sorted(str(value) for value in values)))
+    return Classification(tuple(sorted({int(value) for value in values})))  # type: ignore[call-overload]
+
+
+def _check_target_complete(column: pa.ChunkedArray, name: str, first: int) -> None:
+    if column.null_count:
+        row = first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise DataError(
+            f"The target '{name}' is missing in row {row + 1:,} (the first row after the header "
+            "is 1). Remove such rows or fill them."
+        )
+
+
+def _planned(survey: _Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
+    schema, table = survey.schema, survey.sample
+    assert schema is not None and table is not None
+    fair = {
+        name: min(FRACTIONS[name], HELD_OUT_ROWS / survey.rows) for name in ("validation", "test")
+    }
+    shares = {"train": 1 - sum(fair.values()), **fair}
+    splits = _splits_of(table, survey.sample_rows, options, shares)
+    rows = np.flatnonzero(splits == "train")
+    if len(rows) == 0:
+        raise DataError(f"No row of {options.data} is left to train on.")
+    columns = taken(raw_columns(table, schema), rows)
+    encoder = fit_encoder(columns, schema, numbers=numbers)
+    targets = target_values(table[schema.target], schema.task)[rows]
+    warn_of(columns, targets, schema, options.table)
+    weights = row_weights(table, options.table)
+    own = None if weights is None else weights[rows]
+    scale = 1.0 if own is None else float(own.mean()) or 1.0
+    factors = class_factors(targets, own, schema) if options.table.balance else None
+    return _Plan(
+        schema=schema,
+        encoder=encoder,
+        sample=Examples(encoder.encode(columns), targets),
+        statistics=table_statistics(columns, schema),
+        scale=scale,
+        factors=factors,
+        shares=shares,
+    )
+
+
+def _encoded(
+    table: pa.Table, first: int, plan: _Plan, options: TrainOptions
+) -> Iterator[tuple[str, _Part]]:
+    numbers = np.arange(first, first + table.num_rows)
+    splits = _splits_of(table, numbers, options, plan.shares)
+    columns = raw_columns(table, plan.schema)
+    targets = target_values(table[plan.schema.target], plan.schema.task)
+    weights = row_weights(table, options.table)
+    if weights is not None:
+        weights = (weights / plan.scale).astype(np.float32)
+    whole = Examples(plan.encoder.encode(columns), targets, weights)
+    for split in FRACTIONS:
+        rows = np.flatnonzero(splits == split)
+        if len(rows) == 0:
+            continue
+        examples = whole.take(rows)
+        if split == "train":
+            if plan.factors is not None:
+                examples = weighted(examples, plan.factors)
+            yield split, _Part(numbers[rows], examples, {})
+        else:
+            yield split, _Part(numbers[rows], examples, expanded(taken(columns, rows)))
+
+
+def _check_batch(table: pa.Table, schema: Schema, first: int) -> None:
+    for column in schema.columns:
+        if column.dtype == "float32":
+            check_values(column.name, column.kind, table[column.name], first_row=first)
+
+
+def _splits_of(
+    table: pa.Table, rows: np.ndarray, options: TrainOptions, shares: dict[str, float]
+) -> np.ndarray:
+    """The split of each row: by its number alone, or by --split_column."""
+    if options.table.split_column is not None:
+        return named_splits(table[options.table.split_column], options.table.split_column)
+    borders = np.cumsum([shares[name] for name in FRACTIONS])[:-1]
+    draws = _uniform(rows, options.seed, _SPLIT_SALT)
+    return np.array(list(FRACTIONS))[np.searchsorted(borders, draws, side="right")]
+
+
+def _uniform(rows: np.ndarray, seed: int, salt: int) -> np.ndarray:
+    """float64 [n] in [0, 1): a function of each row's number alone.
+
+    SplitMix64 (Steele, Lea and Flood 2014) of the number.
+    """
+    with np.errstate(over="ignore"):
+        x = rows.astype(np.uint64) + np.uint64((seed << 8) + salt) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (x ^ (x >> np.uint64(31))) / 2.0**64
+
+
+def _joined(parts: list[_Part], split: str) -> _Part:
+    if not parts:
+        raise DataError(f"No row is left for the {split} split.")
+    named = [dict(part.examples.named_arrays()) for part in parts]
+    arrays = {name: np.concatenate([part[name] for part in named]) for name in named[0]}
+    inputs = {
+        name.removeprefix("inputs[").removesuffix("]"): array
+        for name, array in arrays.items()
+        if name.startswith("inputs[")
+    }
+    raw = {name: np.concatenate([part.raw[name] for part in parts]) for name in parts[0].raw}
+    examples = Examples(inputs, arrays["targets"], arrays.get("weights"))
+    return _Part(np.concatenate([part.rows for part in parts]), examples, raw)

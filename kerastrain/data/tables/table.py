@@ -1,0 +1,246 @@
+"""A table before it is encoded: read, with its schema, its targets and its splits.
+
+    loaded = load_table(TrainOptions(data="housing.csv", target="median_house_value"))
+    loaded.schema.columns, loaded.splits["test"]
+
+TensorFlow is not needed for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from kerastrain.data.source import Classification, Regression
+from kerastrain.data.tables.columns import number_values
+from kerastrain.data.tables.incoming import arrow_types
+from kerastrain.data.tables.reading import TableFiles, TableFormat, open_table
+from kerastrain.data.tables.schema import Schema, infer_schema
+from kerastrain.data.tables.schema_file import read_schema, schema_text
+from kerastrain.data.tables.schema_matching import matched, without
+from kerastrain.data.tables.splitting import hold_out, split_table
+from kerastrain.data.tables.target import target_values
+from kerastrain.errors import DataError, OptionsError, suggestion
+from kerastrain.options import TableOptions, TrainOptions
+
+logger = logging.getLogger(__name__)
+
+MIN_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A table with its schema, and which of its rows do what.
+
+    Attributes:
+        targets: int32 [n] or float32 [n, 1], as `target.target_values` gives them.
+        weights: float32 [n] with mean 1 over the training rows, or None.
+        splits: {"train", "validation", "test"}: row numbers.
+    """
+
+    table: pa.Table
+    schema: Schema
+    targets: np.ndarray
+    weights: np.ndarray | None
+    splits: Mapping[str, np.ndarray]
+
+
+def load_table(options: TrainOptions) -> Loaded:
+    """Reads whole, decides what each column is, and splits; what `kerastrain schema` shows.
+
+    Raises:
+        OptionsError: --data or --target is missing.
+        DataError: the table cannot be read or used.
+    """
+    given = given_schema(options)
+    return loaded_from(open_data(options, given), options, given)
+
+
+def given_schema(options: TrainOptions) -> Schema | None:
+    """The schema of --schema."""
+    return None if options.table.schema is None else read_schema(Path(options.table.schema))
+
+
+def open_data(
+    options: TrainOptions, given: Schema | None, *, path: str | None = None
+) -> TableFiles:
+    """The files of --data, or of another path under the same options.
+
+    Raises:
+        OptionsError: --data is missing.
+        DataError: they cannot be read.
+    """
+    path = path or options.data
+    if not path:
+        raise OptionsError(
+            "--data is missing; expected CSV or Parquet, for instance "
+            "--data=housing.csv --target=median_house_value."
+        )
+    table_format = TableFormat(
+        separator=options.table.separator,
+        header=options.table.header,
+        encoding=options.table.encoding,
+    )
+    types = {} if given is None else arrow_types(given)
+    return open_table(path, table_format=table_format, column_types=types)
+
+
+def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) -> Loaded:
+    """The rest of `load_table`, once the files are open."""
+    check_target_given(files.column_names, options, given)
+    table, parts = _read(files, options, given)
+    if table.num_rows < MIN_ROWS:
+        raise DataError(
+            f"{options.data} has {table.num_rows} rows; expected at least {MIN_ROWS}, so that "
+            "each of training, validation and test gets some."
+        )
+    schema = decide_schema(table, options, given)
+    logger.info("%s", schema_text(schema, table))
+    targets = target_values(table[schema.target], schema.task)
+    labels = targets if isinstance(schema.task, Classification) else None
+    splits = parts or split_table(table, labels, options.table, seed=options.seed)
+    if "validation" not in splits:
+        splits = {**hold_out(splits["train"], labels, seed=options.seed), "test": splits["test"]}
+    weights = row_weights(table, options.table)
+    if weights is not None:
+        for split, rows in splits.items():
+            if not weights[rows].any():
+                raise DataError(f"--weights={options.table.weights} is 0 in every {split} row.")
+        weights = (weights / weights[splits["train"]].mean()).astype(np.float32)
+    return Loaded(table, schema, targets, weights, splits)
+
+
+def check_target_given(names: Sequence[str], options: TrainOptions, given: Schema | None) -> None:
+    """Raises OptionsError or DataError unless the target is said and among the columns."""
+    target = options.target or (given.target if given else None)
+    if not target:
+        raise OptionsError(
+            f"--target is missing; the columns of {options.data} are: {', '.join(names)}."
+        )
+    if target not in names:
+        raise DataError(
+            f"{options.data} has no column '{target}'. Its columns: {', '.join(names)}."
+            f"{suggestion(target, names)}"
+        )
+
+
+def _read(
+    files: TableFiles, options: TrainOptions, given: Schema | None
+) -> tuple[pa.Table, dict[str, np.ndarray] | None]:
+    """The whole table; and the rows of each split where they come from files of their own."""
+    table = files.read()
+    if options.table.test_data is None:
+        return table, None
+    others = {"validation": options.table.validation_data, "test": options.table.test_data}
+    parts, numbers = [table], {"train": np.arange(table.num_rows)}
+    for split, path in others.items():
+        if path is None:
+            continue
+        read = open_data(options, given, path=path).read()
+        part = _like(read, table, source=path, other=str(options.data))
+        first = sum(one.num_rows for one in parts)
+        numbers[split] = np.arange(first, first + part.num_rows)
+        parts.append(part)
+    try:
+        return pa.concat_tables(parts, promote_options="permissive"), numbers
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"The files' columns are of different types: {error}") from error
+
+
+def _like(part: pa.Table, table: pa.Table, *, source: str, other: str) -> pa.Table:
+    lacking = [name for name in table.column_names if name not in part.column_names]
+    if lacking:
+        raise DataError(
+            f"{source} has no column '{lacking[0]}', which {other} has; its columns: "
+            f"{', '.join(part.column_names)}.{suggestion(lacking[0], part.column_names)}"
+        )
+    return part.select(table.column_names)
+
+
+def decide_schema(table: pa.Table, options: TrainOptions, given: Schema | None) -> Schema:
+    """The given schema with what this table says, but the columns to ignore; else the inferred one.
+
+    Raises:
+        OptionsError: an option contradicts the given schema.
+        DataError: the table cannot be used, or is not of the given schema.
+    """
+    source = str(options.data)
+    if given is None:
+        assert options.target is not None
+        return infer_schema(
+            table,
+            options.target,
+            source=source,
+            task=options.table.task,
+            quantiles=options.table.quantiles,
+            ignored=_ignored(options.table, table, options.target),
+        )
+    _check_agrees(options, given)
+    ignored = _ignored(options.table, table, given.target)
+    return without(matched(given, table, source=source), ignored)
+
+
+def _check_agrees(options: TrainOptions, given: Schema) -> None:
+    task, table = given.task, options.table
+    quantiles = task.quantiles if isinstance(task, Regression) else ()
+    for name, said, of_schema in (
+        ("target", options.target, given.target),
+        ("task", table.task, type(task).__name__.lower()),
+        ("quantiles", table.quantiles or None, quantiles),
+    ):
+        if said not in (None, of_schema):
+            raise OptionsError(
+                f"--{name} is {said!r}, but the schema's {name} is {of_schema!r}; give one of "
+                "them, or correct the schema."
+            )
+
+
+def _ignored(options: TableOptions, table: pa.Table, target: str) -> dict[str, str]:
+    """Columns that are not learned from, each with the reason."""
+    reasons = dict.fromkeys(options.ignore_columns, "--ignore_columns names it")
+    for name, reason in (
+        (options.weights, "it holds the rows' weights"),
+        (options.split_column, "it says which rows train and test"),
+        (options.split_group, "it holds the groups that are kept together"),
+    ):
+        if name is not None:
+            reasons[name] = reason
+    unknown = [name for name in reasons if name not in table.column_names]
+    if unknown:
+        raise DataError(
+            f"There is no column '{unknown[0]}'; the columns are: "
+            f"{', '.join(table.column_names)}.{suggestion(unknown[0], table.column_names)}"
+        )
+    if target in reasons:
+        raise OptionsError(
+            f"'{target}' is the target, and cannot be used otherwise: {reasons[target]}."
+        )
+    return reasons
+
+
+def row_weights(table: pa.Table, options: TableOptions) -> np.ndarray | None:
+    """float64 [n] of --weights.
+
+    Raises:
+        DataError: they are no weights.
+    """
+    if options.weights is None:
+        return None
+    column = table[options.weights]
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise DataError(
+            f"--weights={options.weights} is a column of type {column.type}; expected numbers."
+        )
+    values = number_values(column)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if len(bad):
+        raise DataError(
+            f"--weights={options.weights}: row {bad[0] + 1} holds {values[bad[0]]:g}; expected "
+            "numbers of at least 0 in every row."
+        )
+    return values

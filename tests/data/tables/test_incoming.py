@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from kerastrain.data.source import Regression
+from kerastrain.data.tables.columns import plain_table
+from kerastrain.data.tables.incoming import arrow_types, check_columns, incoming_rows
+from kerastrain.data.tables.schema import Column, Schema
+from kerastrain.errors import DataError
+
+SCHEMA = Schema(
+    (
+        Column("Age", "age", "number", "float32"),
+        Column("Sort", "sort", "category", "string"),
+        Column("Zone", "zone", "category", "float32"),
+        Column("New", "new", "boolean", "float32"),
+        Column("Sold", "sold", "date", "string"),
+    ),
+    "price",
+    Regression("price"),
+)
+GOOD = {
+    "Age": [30.5, None, 40],
+    "Sort": ["fig", None, "pear"],
+    "Zone": [1, 2, None],
+    "New": [True, False, None],
+    "Sold": ["2020-01-31", None, "2020-02-01T06:00:00"],
+}
+
+
+def rows_of(rows_before=0, **changed):
+    table = plain_table(pa.table({**GOOD, **changed}))
+    return incoming_rows(table, SCHEMA, rows_before=rows_before)
+
+
+def test_rows_are_what_a_client_sends():
+    rows = rows_of()
+    np.testing.assert_array_equal(rows["age"], np.array([30.5, np.nan, 40], np.float32))
+    np.testing.assert_array_equal(rows["zone"], np.array([1, 2, np.nan], np.float32))
+    np.testing.assert_array_equal(rows["new"], np.array([1, 0, np.nan], np.float32))
+    assert rows["sort"].tolist() == ["fig", "", "pear"]
+    assert rows["sold"].tolist() == ["2020-01-31", "", "2020-02-01T06:00:00"]
+
+
+def test_other_columns_are_ignored():
+    assert set(rows_of(price=["?", "?", "?"])) == {"age", "sort", "zone", "new", "sold"}
+
+
+@pytest.mark.parametrize(
+    ("column", "given", "expected"),
+    [
+        ("Age", [1, 2, 3], [1, 2, 3]),
+        ("Age", [" 1.5", "2e3", None], [1.5, 2000, np.nan]),
+        ("Zone", ["7", "8", "9"], [7, 8, 9]),
+        ("New", ["True", "false", "1"], [1, 0, 1]),
+        ("New", [0, 1, 1], [0, 1, 1]),
+        ("Sort", [7, 8, 9], ["7", "8", "9"]),
+        ("Sold", [datetime.date(2020, 1, 31)] * 3, ["2020-01-31"] * 3),
+        ("Age", [None, None, None], [np.nan] * 3),
+        ("Sort", [None, None, None], [""] * 3),
+        ("Sold", [None, None, None], [""] * 3),
+    ],
+)
+def test_the_same_values_in_another_type_are_taken(column, given, expected):
+    rows = rows_of(**{column: given})
+    np.testing.assert_array_equal(
+        rows[column.lower()], np.array(expected, rows[column.lower()].dtype)
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "given", "message"),
+    [
+        ("Age", ["1", "many", "3"], "Column 'Age' holds 'many' in row 102 .* trained on numbers"),
+        ("Zone", ["1", "2", "B"], "Column 'Zone' holds 'B' in row 103 .* trained on numbers"),
+        ("New", ["true", None, "perhaps"], "Column 'New' holds 'perhaps' in row 103 .* bools"),
+        ("New", [0, 2, 1], "Column 'New' holds 2 in row 102 .* expected 0 or 1"),
+        ("Age", [1, np.inf, 3], "Column 'Age' holds inf in row 102 .* float32 can hold"),
+        ("Age", [1, 2, 1e39], r"Column 'Age' holds 1e\+39 in row 103"),
+        ("Age", ["1", "-inf", "3"], "Column 'Age' holds '-inf' in row 102"),
+        ("Sold", ["2020-01-31", "2020-02-30", None], "Column 'Sold' holds '2020-02-30' in row 102"),
+        ("Age", [datetime.date(2020, 1, 31)] * 3, "'Age' has the type date32.* on numbers"),
+        ("Sort", [1.5, 2, 3], "'Sort' has the type double; .* on text"),
+        ("Sold", [1, 2, 3], "'Sold' has the type int64; .* on dates"),
+    ],
+)
+def test_what_cannot_be_is_named_with_column_row_and_value(column, given, message):
+    with pytest.raises(DataError, match=message):
+        rows_of(rows_before=100, **{column: given})
+
+
+def test_missing_columns_are_named_with_the_nearest_others():
+    check_columns(list(GOOD), SCHEMA, source="new.csv")
+    with pytest.raises(DataError) as caught:
+        check_columns(["id", "age", "Sort", "New", "Sold"], SCHEMA, source="new.csv")
+    assert str(caught.value) == (
+        "new.csv lacks 2 of the 5 columns that the model takes: 'Age' (Did you mean 'age'?), "
+        "'Zone'. Its columns: id, age, Sort, New, Sold."
+    )
+
+
+def test_categories_are_read_as_text_and_numbers_as_numbers():
+    assert arrow_types(SCHEMA) == {
+        "Age": pa.float64(),
+        "Sort": pa.string(),
+        "Zone": pa.float64(),
+    }
