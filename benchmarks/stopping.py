@@ -53,7 +53,7 @@ def recipes(shared: Path) -> dict[str, list[str]]:
     return {
         "digits": [],
         "xor": [],
-        "tabular": [f"--data={housing}", "--target=median_house_value"],
+        "tabular_mlp": [f"--data={housing}", "--target=median_house_value"],
         "mnist_mlp": [f"--data_dir={shared / 'mnist'}"],
         "mnist_cnn": [f"--data_dir={shared / 'mnist'}"],
     }

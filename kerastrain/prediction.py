@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from kerastrain.data.tables.answers import Summary, answer_columns, kept_columns, names_beside
+from kerastrain.data.tables.columns import check_columns
 from kerastrain.data.tables.drift import DriftCounts
-from kerastrain.data.tables.incoming import arrow_types, check_columns, incoming_rows
+from kerastrain.data.tables.incoming import arrow_types, incoming_rows
 from kerastrain.data.tables.reading import TableFiles, TableFormat, open_table
 from kerastrain.data.tables.schema import Schema
 from kerastrain.data.tables.writing import CSV, PARQUET, TableWriter, check_output

@@ -34,7 +34,7 @@ def build_model(options: TrainOptions, data: Data) -> keras.Model:
     settings = options.settings
     inputs = encoded_inputs(data.columns)
     x = joined_features(inputs, data.columns, embedding=settings["embedding"])
-    x = cross(x, layers=settings["crosses"])
+    x = cross(x, crosses=settings["crosses"])
     x = perceptron(
         x, hidden=settings["hidden"], layers=settings["layers"], dropout=settings["dropout"]
     )

@@ -8,12 +8,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerastrain.errors import ObjectiveError, OptionsError
-from kerastrain.options import JIT, PRECISIONS, STRATEGIES, Interval, TrainOptions
+from kerastrain.options import (
+    JIT,
+    PRECISIONS,
+    STRATEGIES,
+    TABLE_LOCATIONS,
+    TASKS,
+    Interval,
+    TableOptions,
+    TrainOptions,
+)
 
 COUNT = st.integers(1, 10**9)
 SETTING = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=20))
+LEVELS = st.lists(st.floats(0.01, 0.99), min_size=1, max_size=4, unique=True)
+TABLE = st.one_of(
+    st.builds(
+        TableOptions,
+        schema=st.none() | st.text(),
+        ignore_columns=st.lists(st.text(), max_size=3).map(tuple),
+        task=st.none() | st.sampled_from(TASKS),
+        weights=st.none() | st.text(),
+        balance=st.booleans(),
+        split_time=st.none() | st.text(),
+        separator=st.none() | st.sampled_from([",", ";", " "]),
+        header=st.none() | st.booleans(),
+    ),
+    st.builds(TableOptions, quantiles=LEVELS.map(sorted).map(tuple), test_data=st.text()),
+)
 OPTIONS = st.builds(
     TrainOptions,
+    table=TABLE,
     recipe=st.text(min_size=1),
     data=st.none() | st.text(),
     target=st.none() | st.text(),
@@ -163,3 +188,79 @@ def test_the_same_optimizer_written_otherwise_is_no_difference():
     recorded = TrainOptions(optimizer="sgd(momentum=0.9)")
     assert replace(recorded, optimizer="SGD( momentum = .9 )").differences(recorded) == []
     assert len(replace(recorded, optimizer="sgd(momentum=0.8)").differences(recorded)) == 1
+
+
+# Of tables
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("task", "clustering"),
+        ("quantiles", (0.9, 0.1)),
+        ("quantiles", (0.5, 0.5)),
+        ("quantiles", (0.0, 0.5)),
+        ("quantiles", (0.5, 1.0)),
+        ("quantiles", (-0.1,)),
+        ("quantiles", (math.nan,)),
+        ("quantiles", ("0.5",)),
+        ("quantiles", (True,)),
+    ],
+)
+def test_a_table_option_that_cannot_be_used_is_named_with_what_is_expected(field, value):
+    with pytest.raises(OptionsError, match=f"^--{field} is .*expected"):
+        TableOptions(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"quantiles": (0.5,), "task": "classification"}, "--quantiles=0.5 is for numbers"),
+        ({"split_time": "a", "split_group": "b"}, "--split_time and --split_group both say"),
+        ({"split_column": "a", "test_data": "t.csv"}, "--split_column and --test_data both say"),
+        ({"validation_data": "v.csv"}, "without --test_data"),
+    ],
+)
+def test_table_options_that_contradict_each_other_are_refused(given, says):
+    with pytest.raises(OptionsError, match=says):
+        TableOptions(**given)
+
+
+def test_quantiles_make_a_regression_and_may_be_called_one():
+    assert TableOptions(quantiles=(0.1, 0.9), task="regression").quantiles == (0.1, 0.9)
+
+
+def test_lists_from_json_are_the_same_options():
+    written = json.loads(json.dumps(TrainOptions(table=TableOptions(quantiles=(0.5,))).to_json()))
+    assert written["table"]["quantiles"] == [0.5]
+    assert TrainOptions.from_json(written).table == TableOptions(quantiles=(0.5,))
+
+
+def test_records_from_before_there_were_table_options_are_read():
+    values = TrainOptions().to_json()
+    del values["table"]
+    assert TrainOptions.from_json(values) == TrainOptions()
+
+
+def test_table_options_of_another_version_are_refused():
+    values = {**TrainOptions().to_json(), "table": {"sheet": 3}}
+    with pytest.raises(OptionsError, match="hold 'sheet' for tables"):
+        TrainOptions.from_json(values)
+
+
+def test_what_changes_the_table_is_a_difference_and_where_it_lies_is_none():
+    recorded = TrainOptions(table=TableOptions(weights="w", test_data="a.csv"))
+    now = replace(recorded, table=TableOptions(balance=True, test_data="moved/a.csv"))
+    assert now.differences(recorded) == [
+        "weights: 'w' recorded, None now",
+        "balance: False recorded, True now",
+    ]
+
+
+def test_locations_of_a_table_that_are_left_out_are_taken_from_the_record():
+    at = {"schema": "s.json", "validation_data": "v.csv", "test_data": "t.csv"}
+    recorded = TrainOptions(data="d.csv", table=TableOptions(**at))
+    assert TrainOptions().located_like(recorded).table == recorded.table
+    moved = TrainOptions(table=TableOptions(test_data="moved.csv")).located_like(recorded)
+    assert (moved.table.test_data, moved.table.schema) == ("moved.csv", "s.json")
+    assert set(at) <= set(TABLE_LOCATIONS)

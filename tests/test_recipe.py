@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kerastrain.errors import OptionsError, RecipeError
-from kerastrain.options import TrainOptions
+from kerastrain.options import TableOptions, TrainOptions
 from kerastrain.recipe import (
     STANDARD,
     Recipe,
@@ -205,3 +205,29 @@ def test_a_source_of_data_that_a_recipe_does_not_read_is_refused(reads, message)
 def test_a_recipe_that_does_not_say_what_it_reads_takes_everything():
     recipe = Recipe(load_data=lambda options: None, build_model=lambda o, d: None)
     assert recipe.resolve(TrainOptions(data="table.csv", data_dir="x")).data == "table.csv"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"weights": "w"},
+        {"balance": True},
+        {"quantiles": (0.5,)},
+        {"ignore_columns": ("a",)},
+        {"header": False},
+        {"schema": "s.json"},
+        {"test_data": "t.csv"},
+        {"encoding": "latin-1"},
+    ],
+)
+def test_a_table_option_for_a_recipe_that_reads_no_table_is_refused(given):
+    options = TrainOptions(recipe="mine", table=TableOptions(**given))
+    images = recipe(reads=("data_dir",))
+    with pytest.raises(OptionsError, match=f"does not read --{next(iter(given))}, which is for"):
+        images.resolve(options)
+    for reads in (None, ("data", "target", "table")):
+        assert recipe(reads=reads).resolve(options).table == options.table
+
+
+def test_a_recipe_that_reads_no_table_runs_without_table_options():
+    assert recipe(reads=()).resolve(TrainOptions()).table == TableOptions()

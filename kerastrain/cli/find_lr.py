@@ -21,6 +21,7 @@ from absl import flags
 
 from kerastrain.cli import train
 from kerastrain.cli.terminal_chart import chart
+from kerastrain.options import TableOptions
 from kerastrain.workdir import strict_json
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ KEPT = (
     "strategy",
     "precision",
     "set",
+    *(field.name for field in dataclasses.fields(TableOptions)),
 )
 FLAGS = copy.deepcopy(train.FLAGS)
 for _name in list(FLAGS):

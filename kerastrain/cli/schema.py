@@ -37,6 +37,8 @@ def run(values: flags.FlagValues) -> int:
     output = None if values.output is None else Path(values.output).expanduser()
     if output is not None and not output.absolute().parent.is_dir():
         raise UsageError(f"--output is '{output}'; there is no folder '{output.parent}'.")
+    if output is not None and output.is_dir():
+        raise UsageError(f"--output is '{output}'; '{output}' is a folder, expected a file.")
     options = TrainOptions(
         data=values.data and str(Path(values.data).expanduser()),
         target=values.target,

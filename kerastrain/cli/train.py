@@ -310,4 +310,4 @@ def summary_lines(result: TrainResult) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

@@ -85,8 +85,11 @@ def train_arguments(values: flags.FlagValues) -> list[str]:
     for name in train.FLAGS:
         if name not in LEFT_OUT and values[name].present:
             value = values[name].value
-            each = value if isinstance(value, list) else [value]
-            arguments += [f"--{name}={one}" for one in each]
+            if isinstance(values[name], flags.MultiFlag):
+                arguments += [f"--{name}={one}" for one in value]
+            else:
+                text = ",".join(value) if isinstance(value, list) else value
+                arguments.append(f"--{name}={text}")
     return arguments
 
 

@@ -2,7 +2,7 @@
 
 x = perceptron(x, hidden=256, layers=2, dropout=0.1)
 x = residual(x, width=192, blocks=4, dropout=0.1)
-x = cross(x, layers=3)
+x = cross(x, crosses=3)
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ def residual(
     return keras.layers.Activation("relu")(keras.layers.BatchNormalization()(x))
 
 
-def cross(x: keras.KerasTensor, *, layers: int) -> keras.KerasTensor:
+def cross(x: keras.KerasTensor, *, crosses: int) -> keras.KerasTensor:
     """The cross network of DCN-v2; the same shape as x.
 
-    x_{l+1} = x_0 ⊙ (W x_l + b) + x_l (Wang et al. 2021, "DCN V2", eq. 1): each layer adds
+    x_{l+1} = x_0 ⊙ (W x_l + b) + x_l (Wang et al. 2021, "DCN V2", eq. 1): each cross adds
     products of features of one degree more.
 
     Raises:
-        ArgumentError: `layers` is out of range.
+        ArgumentError: `crosses` is out of range.
     """
-    COUNT.check("The cross network", "layers", layers)
+    COUNT.check("The cross network", "crosses", crosses)
     first = x
-    for _ in range(layers):
+    for _ in range(crosses):
         x = first * keras.layers.Dense(x.shape[-1])(x) + x
     return x

@@ -129,6 +129,6 @@ class Ensemble(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Ensemble:
         members = keras.saving.deserialize_keras_object(
-            config.pop("members"), custom_objects=custom_objects
+            config["members"], custom_objects=custom_objects
         )
-        return cls(members, **config)
+        return cls(members, averages=config["averages"], name=config["name"])

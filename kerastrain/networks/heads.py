@@ -122,14 +122,14 @@ def _compile(model: keras.Model, options: TrainOptions, data: Data) -> keras.Mod
 
 def averaging_adam(options: TrainOptions, data: Data) -> str:
     """Adam with averaged weights, which are what is evaluated and exported: about the mean of
-    the last epoch's, of 100 steps at least.
+    the last epoch's, of 100 to 1,000 steps.
 
     The average takes the place of a falling learning rate, and needs no length of the run
     (Polyak and Juditsky 1992; Morales-Brotons, Vogels and Hendrikx 2024).
     """
     size = options.batch_size
     steps = len(data.train) // size if isinstance(size, int) else 1
-    return f"adam(use_ema=True, ema_momentum={1 - 1 / max(100, steps):.6g})"
+    return f"adam(use_ema=True, ema_momentum={1 - 1 / min(max(100, steps), 1000):.6g})"
 
 
 def _classes() -> dict[str, Any]:

@@ -167,3 +167,10 @@ def test_a_kill_says_what_it_cost():
         "at least 345 steps are repeated.",
         "Kill 3: exporting at step 20,000; to go on from step 20,000.",
     ]
+
+
+def test_lists_of_columns_reach_the_trainings_whole():
+    values = flags("--recipe=tabular", "--ignore_columns=a,b", "--set=network=mlp", "--nostream")
+    given = train_arguments(values)
+    options = train.options_from(parse_flags("train", train.FLAGS, given))
+    assert options.table.ignore_columns == ("a", "b") and options.table.stream is False

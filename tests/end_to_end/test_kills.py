@@ -85,6 +85,23 @@ def test_a_table_with_strings_survives_kills_too(tmp_path, undisturbed, real_dat
 
 
 @pytest.mark.slow
+def test_a_table_that_is_streamed_survives_kills_too(tmp_path, undisturbed, real_data):
+    data = real_data / "tabular" / "adult.parquet"
+    flags = ("--recipe=tabular_mlp", f"--data={data}", "--target=income", "--max_epochs=4")
+    flags = (
+        *flags,
+        "--ignore_columns=split",
+        "--stream",
+        "--jit=off",
+        "--checkpoint_every=20steps",
+    )
+    workdir, rng = tmp_path / "run", random.Random(4)
+    instants = [lambda: killing.random_instant(workdir, rng, 1.0)] * 4
+    assert kill_and_go_on(workdir, flags, instants) >= 2
+    assert_same(killing.what_remains(workdir), undisturbed(*flags))
+
+
+@pytest.mark.slow
 def test_examples_on_disk_survive_kills_too(tmp_path, undisturbed):
     flags = (
         f"--recipe={killing.RECIPES / 'stored.py'}", "--jit=off", "--checkpoint_every=70steps"

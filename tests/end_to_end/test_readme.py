@@ -11,6 +11,7 @@ import urllib.request
 
 import keras
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import kerastrain
@@ -24,7 +25,8 @@ def readme(root):
 
 
 def blocks(readme, language):
-    return re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    return [text for name, text in fenced if name == language]
 
 
 def commands(readme):
@@ -38,10 +40,12 @@ def test_the_commands_of_the_readme_run_on_real_data(readme, run_kerastrain, tmp
     short = {"train": ["--max_steps=40", "--jit=off"]}
     shown = commands(readme)
     names = ["train", "train", "evaluate", "evaluate", "checkpoints", "find_lr", "train", "replay"]
+    names += ["schema", "explain", "predict"]
     assert [command[0] for command in shown] == names
     printed = []
     for command in shown:
         flags = [flag.replace("=housing.csv", f"={table}") for flag in command]
+        flags = [flag.replace("=new.csv", f"={table}") for flag in flags]
         ended = run_kerastrain(*flags, *short.get(command[0], []))
         assert ended.returncode == 0, ended.stderr
         printed.append(ended.stdout)
@@ -50,6 +54,12 @@ def test_the_commands_of_the_readme_run_on_real_data(readme, run_kerastrain, tmp
     assert "suggested learning rate: " in printed[5]
     assert "Learning rate 0.0" in printed[6] and "stopped: Ended at step 40" in printed[6]
     assert "gl(2)" in printed[7] and "Mean over 2 runs" in printed[7]
+    assert "target: a number" in printed[8] and (tmp_path / "schema.json").exists()
+    assert "median_income" in printed[9] and (tmp_path / "runs/housing/report/index.html").exists()
+    assert (
+        "20,640" in printed[10]
+        and pq.read_table(tmp_path / "predictions.parquet").num_rows == 20640
+    )
     tags = tensorboard_tags(tmp_path / "runs")
     assert {"mnist/tensorboard/train", "mnist/tensorboard/validation"} <= set(tags)
     assert {"loss", "accuracy"} <= set(tags["mnist/tensorboard/validation"])

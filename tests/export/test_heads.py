@@ -146,3 +146,39 @@ def test_an_output_that_does_not_fit_the_classes_is_named_with_both_shapes():
 def test_two_outputs_for_one_task_are_refused():
     with pytest.raises(ExportError, match="2 outputs"):
         choose_head(compiled("mse"), data(Regression()), [LOGITS, LOGITS])
+
+
+# Quantiles.
+
+CROSSED = np.array([[3.0, 1.0, 2.0], [-1.0, -1.0, -5.0]], np.float32)
+
+
+def test_quantiles_rise_and_the_one_nearest_the_median_is_the_prediction():
+    answers = Head(Regression("price", (0.1, 0.5, 0.9))).answers(CROSSED)
+    assert set(answers) == {"prediction", "quantiles"}
+    np.testing.assert_array_equal(answers["quantiles"], [[1, 2, 3], [-5, -1, -1]])
+    np.testing.assert_array_equal(answers["prediction"], [2, -1])
+
+
+@pytest.mark.parametrize(
+    ("levels", "middle"),
+    [((0.9,), 0), ((0.1, 0.9), 0), ((0.1, 0.45, 0.6), 1), ((0.7, 0.8, 0.9), 0), ((0.1, 0.2), 1)],
+)
+def test_without_a_median_the_nearest_quantile_is_the_prediction(levels, middle):
+    output = np.array([[1.0, 2.0, 3.0][: len(levels)]], np.float32)
+    answers = Head(Regression("price", levels)).answers(output)
+    assert answers["prediction"].numpy().tolist() == [middle + 1.0]
+    assert answers["quantiles"].shape == (1, len(levels))
+
+
+def test_quantiles_in_half_precision_go_out_as_float32():
+    answers = Head(Regression("price", (0.1, 0.9))).answers(tf.ones((2, 2), tf.bfloat16))
+    assert {answer.dtype for answer in answers.values()} == {tf.float32}
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 2), (2,), (2, 3, 1)])
+def test_an_output_that_does_not_fit_the_quantiles_is_named(shape):
+    task = Regression("price", (0.1, 0.5, 0.9))
+    with pytest.raises(ExportError, match=r"3 quantiles are to be predicted, so \[batch, 3\]"):
+        choose_head(compiled("mse"), data(task), np.zeros(shape, np.float32))
+    assert choose_head(compiled("mse"), data(task), CROSSED).task == task

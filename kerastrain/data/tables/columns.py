@@ -11,7 +11,7 @@ each different text held once, which is how a whole table is encoded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ def raw_columns(table: pa.Table, schema: Schema) -> dict[str, np.ndarray | Texts
     Raises:
         DataError: a column is missing, or is not of the schema's kind.
     """
-    check_columns(table, schema)
+    check_columns(table.column_names, schema, source="The table")
     return {column.input: _raw(table[column.name], column) for column in schema.columns}
 
 
@@ -112,16 +112,19 @@ def raw_rows(table: pa.Table, schema: Schema) -> dict[str, np.ndarray]:
     return expanded(raw_columns(table, schema))
 
 
-def check_columns(table: pa.Table, schema: Schema) -> None:
-    """Raises DataError, with suggestions, unless the table has every column of the schema."""
-    missing = [column.name for column in schema.columns if column.name not in table.column_names]
-    if missing:
-        others = [name for name in table.column_names if name not in set(missing)]
-        shown = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
-        raise DataError(
-            f"The table lacks the column{'s' * (len(missing) > 1)} {shown}; it has "
-            f"{', '.join(table.column_names)}.{suggestion(missing[0], others)}"
-        )
+def check_columns(names: Collection[str], schema: Schema, *, source: str) -> None:
+    """Raises DataError, with the nearest names, unless every column of the schema is there."""
+    lacking = [column.name for column in schema.columns if column.name not in names]
+    if not lacking:
+        return
+    others = [name for name in names if name not in {c.name for c in schema.columns}]
+    hints = [suggestion(name, others).strip() for name in lacking]
+    listed = [f"'{name}'{hint and f' ({hint})'}" for name, hint in zip(lacking, hints, strict=True)]
+    more = f" and {len(lacking) - 10} more" if len(lacking) > 10 else ""
+    raise DataError(
+        f"{source} lacks {len(lacking)} of the {len(schema.columns)} columns that the model takes: "
+        f"{', '.join(listed[:10])}{more}. Its columns: {', '.join(names)}."
+    )
 
 
 def _raw(values: pa.ChunkedArray, column: Column) -> np.ndarray | Texts:

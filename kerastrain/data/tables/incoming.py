@@ -1,6 +1,5 @@
 """New rows for a model: what it was trained on, or an error that names column, row and value.
 
-    check_columns(names, schema, source="new.csv")           # none is missing
     rows = incoming_rows(table, schema, rows_before=8192)    # {"age": float32 [n], …}
 
 What a model has never seen but can take (a new category, a number out of range, a
@@ -9,8 +8,6 @@ missing value) passes here; drift.py counts it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,22 +15,7 @@ import pyarrow.compute as pc
 from kerastrain.data.tables.columns import is_date, is_number, raw_rows
 from kerastrain.data.tables.schema import Column, Schema
 from kerastrain.data.tables.statistics import days
-from kerastrain.errors import DataError, suggestion
-
-
-def check_columns(names: Collection[str], schema: Schema, *, source: str) -> None:
-    """Raises DataError, with the nearest names, unless every column of the schema is there."""
-    lacking = [column.name for column in schema.columns if column.name not in names]
-    if not lacking:
-        return
-    others = [name for name in names if name not in {c.name for c in schema.columns}]
-    hints = [suggestion(name, others).strip() for name in lacking]
-    listed = [f"'{name}'{hint and f' ({hint})'}" for name, hint in zip(lacking, hints, strict=True)]
-    more = f" and {len(lacking) - 10} more" if len(lacking) > 10 else ""
-    raise DataError(
-        f"{source} lacks {len(lacking)} of the {len(schema.columns)} columns that the model takes: "
-        f"{', '.join(listed[:10])}{more}. Its columns: {', '.join(names)}."
-    )
+from kerastrain.errors import DataError
 
 
 def arrow_types(schema: Schema) -> dict[str, pa.DataType]:

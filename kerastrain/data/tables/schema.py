@@ -145,7 +145,7 @@ def infer_schema(
         DataError: the target is not there or cannot be predicted; a column holds
             infinities or numbers too large for float32; no column can be used.
     """
-    check_target(table, target, source=source)
+    check_target(table.column_names, target, source=source)
     decided = infer_task(table[target], target, task=task, quantiles=quantiles)
     used: list[tuple[str, Kind, str, int]] = []
     left_out: dict[str, str] = {}
@@ -174,12 +174,12 @@ def infer_schema(
     return Schema(tuple(columns), target, decided, tuple(left_out.items()))
 
 
-def check_target(table: pa.Table, target: str, *, source: str) -> None:
+def check_target(names: Sequence[str], target: str, *, source: str) -> None:
     """Raises DataError, with the columns and a suggestion, unless `target` is a column."""
-    if target not in table.column_names:
+    if target not in names:
         raise DataError(
-            f"{source} has no column '{target}'. Its columns: {', '.join(table.column_names)}."
-            f"{suggestion(target, table.column_names)}"
+            f"{source} has no column '{target}'. Its columns: {', '.join(names)}."
+            f"{suggestion(target, names)}"
         )
 
 

@@ -20,7 +20,7 @@ from kerastrain.data.source import Classification, Regression
 from kerastrain.data.tables.columns import number_values
 from kerastrain.data.tables.incoming import arrow_types
 from kerastrain.data.tables.reading import TableFiles, TableFormat, open_table
-from kerastrain.data.tables.schema import Schema, infer_schema
+from kerastrain.data.tables.schema import Schema, check_target, infer_schema
 from kerastrain.data.tables.schema_file import read_schema, schema_text
 from kerastrain.data.tables.schema_matching import matched, without
 from kerastrain.data.tables.splitting import hold_out, split_table
@@ -122,11 +122,7 @@ def check_target_given(names: Sequence[str], options: TrainOptions, given: Schem
         raise OptionsError(
             f"--target is missing; the columns of {options.data} are: {', '.join(names)}."
         )
-    if target not in names:
-        raise DataError(
-            f"{options.data} has no column '{target}'. Its columns: {', '.join(names)}."
-            f"{suggestion(target, names)}"
-        )
+    check_target(names, target, source=str(options.data))
 
 
 def _read(

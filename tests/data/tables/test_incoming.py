@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from kerastrain.data.source import Regression
-from kerastrain.data.tables.columns import plain_table
-from kerastrain.data.tables.incoming import arrow_types, check_columns, incoming_rows
+from kerastrain.data.tables.columns import check_columns, plain_table
+from kerastrain.data.tables.incoming import arrow_types, incoming_rows
 from kerastrain.data.tables.schema import Column, Schema
 from kerastrain.errors import DataError
 
