@@ -17,7 +17,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,23 @@ class TableCache:
 
     @classmethod
     def of(
-        cls, files: TableFiles, options: TrainOptions, *, schema: Schema | None, numbers: str
+        cls,
+        files: Sequence[TableFiles],
+        options: TrainOptions,
+        *,
+        schema: Schema | None,
+        numbers: str,
     ) -> TableCache:
         """Of these files under these options.
 
         Args:
+            files: of --data, and of the splits that have files of their own.
             schema: the one given by --schema.
             numbers: how numbers are scaled.
         """
         table = dataclasses.asdict(options.table)
         depends = {
-            "content": files.content_sha256(),
+            "content": [one.content_sha256() for one in files],
             "target": options.target,
             "seed": options.seed,
             "table": {name: v for name, v in table.items() if name not in TABLE_LOCATIONS},

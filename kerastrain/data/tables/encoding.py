@@ -324,14 +324,16 @@ def _category_part(column: Column, values: Any, place: int) -> _Part:
             name=name,
         )(value)
     else:
+        # 1.5 is no code and must not be taken for 1; infinities and NaN are none either.
+        is_code = ops.isfinite(value) & ops.equal(value, ops.floor(value))
         codes = keras.layers.IntegerLookup(
             vocabulary=[int(code) for code in statistics.vocabulary],
             num_oov_indices=1,
             oov_token=_unknown_code(statistics.vocabulary),
             mask_token=None,
             name=name,
-        )(ops.cast(ops.where(ops.isfinite(value), value, 0.0), "int64"))
-        index = ops.where(ops.isfinite(value), codes, ops.zeros_like(codes))
+        )(ops.cast(ops.where(is_code, value, 0.0), "int64"))
+        index = ops.where(is_code, codes, ops.zeros_like(codes))
     shift = 0 if statistics.has_rare else 1
     output = ops.cast(index, "int32")[:, None] - shift
     size = len(statistics.vocabulary) + 1 - shift

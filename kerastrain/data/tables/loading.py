@@ -67,7 +67,9 @@ def load_table_data(options: TrainOptions, *, numbers: Scaling = "standard") -> 
     is_streamed = is_to_stream(files, options)
     if not is_streamed and files.nbytes_estimate < LEAST_BYTES:
         return _in_memory(files, options, given, numbers)
-    cache = TableCache.of(files, options, schema=given, numbers=numbers)
+    others = [options.table.validation_data, options.table.test_data]
+    every = [files, *(open_data(options, given, path=path) for path in others if path)]
+    cache = TableCache.of(every, options, schema=given, numbers=numbers)
     data = cache.read()
     if data is None and is_streamed:
         with cache.being_made() as folder:

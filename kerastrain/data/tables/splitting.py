@@ -74,6 +74,16 @@ def split_table(
     return _by_group(values, column, seed=seed)
 
 
+def looks_like_splits(table: pa.Table) -> str | None:
+    """A column that seems to say which rows train and test, if there is one."""
+    for name in table.column_names:
+        if pa.types.is_string(table[name].type):
+            texts = pc.unique(table[name]).to_pylist()
+            if len(texts) > 1 and all(str(text).strip().lower() in NAMES for text in texts):
+                return name
+    return None
+
+
 def hold_out(rows: np.ndarray, labels: np.ndarray | None, *, seed: int) -> dict[str, np.ndarray]:
     """Training rows, of which a fifth is to validate: {"train", "validation"}, row numbers."""
     fractions = {"train": 1 - VALIDATION_OF_TRAIN, "validation": VALIDATION_OF_TRAIN}

@@ -272,7 +272,7 @@ def _encoded(
     numbers = np.arange(first, first + table.num_rows)
     splits = _splits_of(table, numbers, options, plan.shares)
     columns = raw_columns(table, plan.schema)
-    targets = target_values(table[plan.schema.target], plan.schema.task)
+    targets = target_values(table[plan.schema.target], plan.schema.task, first_row=first)
     weights = row_weights(table, options.table)
     if weights is not None:
         weights = (weights / plan.scale).astype(np.float32)

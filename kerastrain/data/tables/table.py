@@ -23,7 +23,7 @@ from kerastrain.data.tables.reading import TableFiles, TableFormat, open_table
 from kerastrain.data.tables.schema import Schema, check_target, infer_schema
 from kerastrain.data.tables.schema_file import read_schema, schema_text
 from kerastrain.data.tables.schema_matching import matched, without
-from kerastrain.data.tables.splitting import hold_out, split_table
+from kerastrain.data.tables.splitting import hold_out, looks_like_splits, split_table
 from kerastrain.data.tables.target import target_values
 from kerastrain.errors import DataError, OptionsError, suggestion
 from kerastrain.options import TableOptions, TrainOptions
@@ -104,6 +104,7 @@ def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) 
     targets = target_values(table[schema.target], schema.task)
     labels = targets if isinstance(schema.task, Classification) else None
     splits = parts or split_table(table, labels, options.table, seed=options.seed)
+    _warn_of_split_column(schema, table, options.table)
     if "validation" not in splits:
         splits = {**hold_out(splits["train"], labels, seed=options.seed), "test": splits["test"]}
     weights = row_weights(table, options.table)
@@ -113,6 +114,19 @@ def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) 
                 raise DataError(f"--weights={options.table.weights} is 0 in every {split} row.")
         weights = (weights / weights[splits["train"]].mean()).astype(np.float32)
     return Loaded(table, schema, targets, weights, splits)
+
+
+def _warn_of_split_column(schema: Schema, table: pa.Table, options: TableOptions) -> None:
+    used = [column.name for column in schema.columns]
+    name = None if options.split_column else looks_like_splits(table.select(used))
+    if name is not None:
+        logger.warning(
+            "Column '%s' seems to say which rows train and test, but it is learned from like any "
+            "other. Give --split_column=%s to split by it, or --ignore_columns=%s.",
+            name,
+            name,
+            name,
+        )
 
 
 def check_target_given(names: Sequence[str], options: TrainOptions, given: Schema | None) -> None:

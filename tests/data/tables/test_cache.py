@@ -92,6 +92,16 @@ def test_another_seed_and_other_bytes_are_another_table(options, tmp_path):
     assert len(load_table_data(options).split_rows["train"]) < 256
 
 
+def test_other_test_rows_are_another_table(options, tmp_path):
+    test = pq.read_table(options.data).slice(0, 50)
+    pq.write_table(test, tmp_path / "test.parquet")
+    own = changed(options, test_data=str(tmp_path / "test.parquet"))
+    first = load_table_data(own).fingerprint()
+    pq.write_table(test.slice(0, 40), tmp_path / "test.parquet")
+    assert len(load_table_data(own).test) == 40
+    assert load_table_data(own).fingerprint() != first
+
+
 @pytest.mark.parametrize("file", ["table.json", "encoder.keras", "test.parquet", "train/meta.json"])
 def test_a_damaged_one_is_made_again(options, caplog, file, tmp_path):
     first = load_table_data(options).fingerprint()

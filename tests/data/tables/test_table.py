@@ -342,3 +342,13 @@ def test_every_kind_of_split_can_be_asked_for(table):
     assert {len({row // 10 for row in rows}) * 10 == len(rows) for rows in row_sets(by_group)} == {
         True
     }
+
+
+def test_a_column_that_names_splits_is_told_of_unless_it_is_used(table, caplog):
+    path = table(part=["Train" if row % 5 else "test" for row in range(N)])
+    load(path, "sold")
+    assert "--split_column=part" in caplog.text
+    caplog.clear()
+    load(path, "sold", split_column="part")
+    load(path, "sold", ignore_columns=("part",))
+    assert "part" not in caplog.text
