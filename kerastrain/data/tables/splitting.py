@@ -15,6 +15,7 @@ import logging
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kerastrain.data.splits import split_rows
 from kerastrain.data.tables.columns import is_date, is_number
