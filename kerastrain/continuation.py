@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kerastrain.errors import OptionsError, WorkdirError
-from kerastrain.options import TrainOptions
+from kerastrain.options import LOCATIONS, TABLE_LOCATIONS, TrainOptions
 from kerastrain.recipe import locate_recipe, source_sha256
 from kerastrain.training.checkpoint_files import CheckpointFiles
 from kerastrain.training.stopping import Outcome, outcome, parse_criterion, read_evaluations
@@ -54,9 +54,29 @@ def is_same_command(
     before = TrainOptions.from_json(result["given"])
     return (
         not options.differences(before)
+        and has_same_locations(options, before)
         and all(getattr(options, name) == getattr(before, name) for name in BUDGETS)
         and recorded["recipe_sha256"] == source_sha256(locate_recipe(options.recipe))
     )
+
+
+def has_same_locations(options: TrainOptions, before: TrainOptions) -> bool:
+    """Whether all data are where they were."""
+    return all(getattr(options, name) == getattr(before, name) for name in LOCATIONS) and all(
+        getattr(options.table, name) == getattr(before.table, name) for name in TABLE_LOCATIONS
+    )
+
+
+def check_same_data(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> None:
+    """Raises ResumeError when data that lie elsewhere now are not the recorded run's.
+
+    The other checks of a run find that out by themselves; one that is finished makes none.
+    """
+    if has_same_locations(job.options, TrainOptions.from_json(recorded["resolved"])):
+        return
+    if job.load_data().fingerprint() != recorded["data_fingerprint"]:
+        difference = ["the data's fingerprint differs"]
+        refuse_differences(workdir, "was trained on other data", difference, override=job.override)
 
 
 def _asks_for_more(options: TrainOptions, before: TrainOptions) -> bool:

@@ -20,7 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from kerastrain.data.tables.answers import Summary, answer_columns, kept_columns, names_beside
+from kerastrain.data.tables.answers import (
+    Summary,
+    answer_columns,
+    kept_columns,
+    kept_types,
+    names_beside,
+)
 from kerastrain.data.tables.columns import check_columns
 from kerastrain.data.tables.drift import DriftCounts
 from kerastrain.data.tables.incoming import arrow_types, incoming_rows
@@ -151,7 +157,9 @@ def predict_file(
         source: CSV or Parquet; a file, a folder, or a glob.
         output: .parquet or .csv: the columns kept, then `label`, `probability` (of the label)
             and `probability_CLASS` of each class; or `prediction`, and `prediction_qLEVEL`
-            of each quantile. A kept column of such a name gets the prefix "input_".
+            of each quantile. A kept column of such a name gets the prefix "input_". Columns
+            that the model does not take are kept as the text that CSV has, without spaces
+            around it; what stands for a missing value (`content.MISSING`) is left empty.
         keep: "unused" (columns that the model does not take), "all", "none", or names.
         table_format: of CSV input, where it is not to be detected.
         progress: called after each batch with the number of rows done, and of all rows
@@ -165,13 +173,13 @@ def predict_file(
     """
     check_output(output, flag="output", suffixes=PARQUET + CSV, overwrite=overwrite)
     files = open_table(source, table_format=table_format)
-    total = _total_rows(files)
-    if total is None:  # CSV, whose columns have no types of their own
-        types = arrow_types(model.schema)
-        files = open_table(source, table_format=table_format, column_types=types)
     _check_apart(files, Path(source), output)
     check_columns(files.column_names, model.schema, source=f"'{source}'")
     kept = kept_columns(keep, files.column_names, model.schema)
+    total = _total_rows(files)
+    if total is None:  # CSV, whose columns have no types of their own
+        types = kept_types(kept, model.schema) | arrow_types(model.schema)
+        files = open_table(source, table_format=table_format, column_types=types)
     from kerastrain.export.asking import load_export
 
     export = load_export(model.folder)

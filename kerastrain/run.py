@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerastrain.continuation import (
+    check_same_data,
     check_same_run,
     finishing_what_was_begun,
     is_same_command,
@@ -298,6 +299,8 @@ def _run(job: Job, signals: Signals, *, began: float) -> TrainResult:
         if workdir.result_file.exists():
             result = read_json(workdir.result_file)
             if not is_to_go_on(job, workdir, result):
+                if recorded is not None:
+                    check_same_data(job, workdir, recorded)
                 return _result(workdir, result, already_finished=True)
         elif job.options.more_epochs is not None and "ended_at_step" not in (recorded or {}):
             raise OptionsError(

@@ -138,8 +138,7 @@ def test_every_row_gets_the_live_models_answer(classifier, tmp_path, name, batch
     assert done.summary == dict(
         sorted(zip(*np.unique(labels, return_counts=True), strict=True), key=lambda i: -i[1])
     )
-    if name == "new.parquet":
-        assert answers["id"] == table["id"]
+    assert answers["id"] == table["id"]
 
 
 def test_a_number_is_predicted_as_such(regressor, tmp_path):
@@ -230,6 +229,33 @@ def test_kept_columns_are_as_they_were(classifier, tmp_path):
     assert answers.column_names[:5] == ["id", "age", "home town", "income", "input_label"]
     assert answers["age"] == table["age"]
     assert answers["input_label"].to_pylist() == ["x"] * 10
+
+
+@pytest.mark.parametrize("output", ["answers.csv", "answers.parquet"])
+def test_what_is_only_kept_is_written_as_it_is_in_the_csv_file(regressor, tmp_path, output):
+    ids = ["00123", "12345678901234567890123", "1.10", "true", "1e3"]
+    (tmp_path / "new.csv").write_text(
+        "id,age,home town,income\n" + "".join(f"{id_},30,Bonn,2.50\n" for id_ in ids)
+    )
+    predict_file(find_model(regressor[0]), tmp_path / "new.csv", tmp_path / output)
+    if output.endswith("csv"):
+        texts = pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})
+        answers = pyarrow.csv.read_csv(tmp_path / output, convert_options=texts)
+    else:
+        answers = pyarrow.parquet.read_table(tmp_path / output)
+    assert answers["id"].to_pylist() == ids
+    assert answers["income"].to_pylist() == [2.5] * 5
+
+
+def test_the_same_values_get_the_same_answers_from_csv_and_parquet(classifier, tmp_path):
+    towns = ["Bonn", " Bonn ", "NA", "?", "null", " ", "Kiel", None]
+    table = people(8, **{"home town": towns})
+    (answers, done), (others, counted) = (
+        predicted(classifier[0], table, tmp_path, name=name) for name in ("n.csv", "n.parquet")
+    )
+    assert answers == others
+    assert done.counts.remarks() == counted.counts.remarks()
+    assert "5 values are missing" in done.counts.remarks()[-1]
 
 
 def test_the_output_is_not_part_of_the_input(classifier, tmp_path):

@@ -11,7 +11,7 @@ import copy
 import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from absl import flags
 
@@ -78,6 +78,21 @@ def _expected(flag: flags.Flag) -> str:
         return "one of " + ", ".join(flag.parser.enum_values)
     kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
     return kinds.get(flag.flag_type(), flag.flag_type())
+
+
+def given_flags(values: flags.FlagValues, names: Iterable[str]) -> list[str]:
+    """Those of the flags that were given, as another command line takes them."""
+    given = []
+    for name in names:
+        flag = values[name]
+        if not flag.present:
+            continue
+        if isinstance(flag, flags.MultiFlag):
+            given += [f"--{name}={one}" for one in flag.value]
+        else:
+            text = ",".join(flag.value) if isinstance(flag.value, list) else flag.value
+            given.append(f"--{name}={text}")
+    return given
 
 
 def command_help(command: str, summary: str, defined: flags.FlagValues) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 
 from absl import flags
 
-from kerastrain.cli.evaluate import load_data_of, published, write_report
+from kerastrain.cli import recorded_runs
+from kerastrain.cli.evaluate import write_report
 from kerastrain.errors import UsageError
 from kerastrain.plots import check_can_draw, draw_importance
 from kerastrain.report import alike_note, importance_note, importance_rows, write_importance
@@ -29,16 +30,7 @@ SUMMARY = "Show which columns a run's exported model needs (permutation importan
 FLAGS = flags.FlagValues()
 MAX_LINES = 50
 
-flags.DEFINE_string("workdir", None, "The run's folder, as given to train.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "data", None, "Where the table lies now. Default: where the run found it.", flag_values=FLAGS
-)
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Where the data set's files lie now. Default: where the run found them.",
-    flag_values=FLAGS,
-)
+recorded_runs.define_flags(FLAGS)
 flags.DEFINE_integer(
     "rows", 10_000, "At most so many validation rows, chosen at random.", flag_values=FLAGS
 )
@@ -75,7 +67,7 @@ def run(values: flags.FlagValues) -> int:
         )
     if values.plot:
         check_can_draw(Path(values.plot))
-    workdir, recorded, folder = published(values)
+    workdir, recorded, folder = recorded_runs.published(values)
     # From here on it takes TensorFlow, which comes with the recipe's data.
     from kerastrain.export.importance import permutation_importance
     from kerastrain.export.manifest import read_manifest, task_from_json
@@ -83,7 +75,7 @@ def run(values: flags.FlagValues) -> int:
     task = task_from_json(read_manifest(folder).get("task"))
     found = permutation_importance(
         folder,
-        load_data_of(recorded, data=values.data, data_dir=values.data_dir),
+        recorded_runs.load_data(workdir, recorded, values),
         task=task,
         metric_name=values.metric,
         rows=values.rows,

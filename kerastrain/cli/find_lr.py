@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from kerastrain.cli import train
+from kerastrain.cli.command_line import given_flags
 from kerastrain.cli.terminal_chart import chart
 from kerastrain.options import TableOptions
 from kerastrain.workdir import strict_json
@@ -132,10 +133,7 @@ def within_view(smoothed: tuple[float, ...]) -> list[float]:
 
 def train_command(values: flags.FlagValues) -> str:
     """The train command with what was given here."""
-    given = [name for name in KEPT if values[name].present]
-    parts = ["kerastrain train"]
-    for name in given:
-        value = values[name].value
-        for each in value if isinstance(value, list) else [value]:
-            parts.append(f"--{name}={shlex.quote(str(each))}")
-    return " ".join(parts)
+    given = given_flags(values, KEPT)
+    parts = [flag.partition("=") for flag in given]
+    shown = [f"{name}={shlex.quote(value)}" for name, _, value in parts]
+    return " ".join(["kerastrain train", *shown])

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from kerastrain.cli import train
-from kerastrain.cli.command_line import parse_flags
+from kerastrain.cli.command_line import given_flags, parse_flags
 from kerastrain.errors import Interrupted, OptionsError, WorkdirError
 from kerastrain.training.signals import SignalReceived, Signals
 
@@ -81,16 +81,7 @@ def run(values: flags.FlagValues) -> int:
 
 def train_arguments(values: flags.FlagValues) -> list[str]:
     """The flags that were given and are `kerastrain train`'s, as they are given to it."""
-    arguments = []
-    for name in train.FLAGS:
-        if name not in LEFT_OUT and values[name].present:
-            value = values[name].value
-            if isinstance(values[name], flags.MultiFlag):
-                arguments += [f"--{name}={one}" for one in value]
-            else:
-                text = ",".join(value) if isinstance(value, list) else value
-                arguments.append(f"--{name}={text}")
-    return arguments
+    return given_flags(values, [name for name in train.FLAGS if name not in LEFT_OUT])
 
 
 def as_json(report: Report) -> str:

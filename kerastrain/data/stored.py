@@ -40,6 +40,8 @@ META = "meta.json"
 FORMAT = 1
 # A read of this size keeps a disk busy; the smaller the blocks, the more of them are mixed.
 BLOCK_BYTES = 1 << 20
+# What `verify` reads at once.
+VERIFIED_BYTES = 16 << 20
 # What is shuffled as a whole. Two windows are in memory at a time.
 WINDOW_BYTES = 96 << 20
 WINDOW_ROWS = 1 << 20
@@ -142,6 +144,25 @@ class StoredExamples:
             block_rows=self.block_rows,
             window_blocks=self.window_blocks,
         )
+
+    def verify(self) -> None:
+        """Reads every array once.
+
+        Raises:
+            DataError: one is not, byte for byte, what was written.
+        """
+        for facts, (name, array) in zip(self._meta["arrays"], self._arrays.items(), strict=True):
+            digest = hashlib.sha256()
+            rows = max(1, VERIFIED_BYTES // max(1, array.row_bytes))
+            for first in range(0, len(self), rows):
+                part = array.read(first, min(first + rows, len(self)))
+                digest.update(part.reshape(-1).view(np.uint8).data)
+            if digest.hexdigest() != facts["sha256"]:
+                raise DataError(
+                    f"'{array.path}' ({name}) has the SHA-256 {digest.hexdigest()}; expected "
+                    f"{facts['sha256']}, that of what was written. The disk or the copy is "
+                    "damaged: remove its folder and have it made again."
+                )
 
     def fingerprint(self) -> str:
         """A hash of names, dtypes, shapes, every byte as it was written, and the sizes of blocks.

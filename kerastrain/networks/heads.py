@@ -91,6 +91,25 @@ class PinballLoss(keras.losses.Loss):
         return {**super().get_config(), "quantiles": self.quantiles, "scale": self.scale}
 
 
+@keras.saving.register_keras_serializable("kerastrain")
+class StandardisedSquaredError(keras.losses.Loss):
+    """The mean of ((y - ŷ) / scale)².
+
+    Divided before it is squared: the square of a large number is infinite in float32.
+    """
+
+    def __init__(self, scale: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        missed = (ops.cast(y_true, y_pred.dtype) - y_pred) / self.scale
+        return ops.mean(ops.square(missed), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale}
+
+
 def _task(data: Data) -> Regression:
     assert isinstance(data.task, Regression)
     return data.task
@@ -135,7 +154,8 @@ def averaging_adam(options: TrainOptions, data: Data) -> str:
 def _classes() -> dict[str, Any]:
     return {
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        "metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        # By --weights, as the metrics of the export are; without weights the same.
+        "weighted_metrics": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     }
 
 
@@ -147,9 +167,8 @@ def _numbers(data: Data) -> dict[str, Any]:
     if quantiles:
         return {"loss": PinballLoss(quantiles, scale=deviation)}
     return {
-        "loss": "mse",
-        "loss_weights": 1 / deviation**2,
-        "metrics": [
+        "loss": StandardisedSquaredError(deviation),
+        "weighted_metrics": [
             keras.metrics.RootMeanSquaredError(name="rmse"),
             keras.metrics.MeanAbsoluteError(name="mae"),
         ],

@@ -72,4 +72,4 @@ def pairs(
 
 def added(parts: list[keras.KerasTensor]) -> keras.KerasTensor:
     """The parts' sum."""
-    return keras.layers.Add(name="wide_and_deep")(parts)
+    return keras.layers.Add(dtype="float32", name="wide_and_deep")(parts)

@@ -30,7 +30,8 @@ def describe_model(model: keras.Model) -> dict[str, Any]:
     compiled = _serialised(model.get_compile_config) or {}
     layers = _serialised(model.get_config)
     parts = {"loss": compiled.get("loss")}
-    if int(model.optimizer.iterations) == 0:
+    # By NumPy, since over several replicas it is no plain variable.
+    if int(model.optimizer.iterations.numpy()) == 0:
         parts["optimizer"] = compiled.get("optimizer")
     described = {} if layers is None else {"layers": _digest(layers)}
     for name, part in parts.items():

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kerastrain.cli import find_lr
+from kerastrain.cli.command_line import parse_flags
 from kerastrain.cli.find_lr import KEPT
 from kerastrain.cli.main import main
 from kerastrain.cli.terminal_chart import chart
@@ -156,3 +158,11 @@ def test_any_curve_can_be_shown(values, width):
     assert all(len(line) <= max(width, 32) + 6 for line in lines)
     if any(map(math.isfinite, values)):
         assert any("•" in line for line in lines)
+
+
+def test_the_suggested_command_has_every_column_of_a_list():
+    given = ["--recipe=tabular", "--data=a b.csv", "--target=y", "--ignore_columns=a,b"]
+    values = parse_flags("find_lr", find_lr.FLAGS, [*given, "--quantiles=0.1,0.9", "--balance"])
+    command = find_lr.train_command(values)
+    assert "--ignore_columns=a,b" in command and "--quantiles=0.1,0.9" in command
+    assert "--data='a b.csv'" in command and "--balance=True" in command

@@ -171,3 +171,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "full" / "array-0.bin").mkdir()
     with pytest.raises(DataError, match=r"array-0.bin' cannot be written"):
         writer.append(examples())
+
+
+def test_a_flipped_bit_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("kerastrain.data.stored.VERIFIED_BYTES", 100)
+    found = stored(tmp_path, named_examples())
+    found.verify()
+    path = tmp_path / "array-0.bin"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"array-0\.bin' \(inputs\[.*\) has the SHA-256 .* again"):
+        StoredExamples.open(tmp_path).verify()

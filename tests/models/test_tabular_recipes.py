@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import logging
@@ -212,7 +213,7 @@ def test_the_scaling_of_numbers_is_a_setting(tables, name):
 
 def test_the_default_says_which_network_it_takes(tables, caplog, monkeypatch):
     data = tables()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="kerastrain"):
         model = build("tabular", data)
     assert isinstance(model, Ensemble)
     assert f"For {len(data.train):,} training rows the network is tabm" in caplog.text
@@ -225,7 +226,7 @@ def test_the_default_takes_another_network_for_many_rows(tables, caplog):
     data = tables()
     recipe = load_recipe("tabular").recipe
     recipe.build_model.__globals__["MANY_ROWS"] = len(data.train) - 1
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="kerastrain"):
         model = recipe.build_model(resolved("tabular"), data)
     assert not isinstance(model, Ensemble) and "the network is mlp" in caplog.text
 
@@ -250,3 +251,23 @@ def test_a_real_table_goes_from_file_to_a_composed_model_that_survives_saving(
     expected = model(data.test.inputs)
     np.testing.assert_allclose(full(rows), expected, atol=1e-5)
     np.testing.assert_allclose(loaded(rows), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_answers_are_float32_whatever_the_precision(tables, name):
+    data = tables("both", "classes")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build(name, data)
+        answer = model({key: values[:5] for key, values in data.train.inputs.items()})
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert answer.dtype == "float32"
+
+
+def test_targets_of_any_size_have_a_finite_loss(tables):
+    data = tables("numbers", "number")
+    columns = dataclasses.replace(data.columns, target_mean=1e25, target_deviation=1e25)
+    model = build("tabular_mlp", dataclasses.replace(data, columns=columns))
+    targets = data.train.targets * np.float32(1e21)
+    assert np.isfinite(model.evaluate(data.train.inputs, targets, verbose=0)[0])

@@ -11,6 +11,7 @@ import tensorflow as tf
 from kerastrain.data.source import Examples
 from kerastrain.training.evaluation import Evaluator
 from kerastrain.training.executor import Executor
+from kerastrain.training.identity import describe_model
 from kerastrain.training.state import TrainState
 from kerastrain.training.steps import supervised_step
 from kerastrain.training.strategy import make_strategy
@@ -45,6 +46,7 @@ def main() -> None:
     rows = small.blobs(202)
     with strategy.scope():
         model = MODELS[optimizer]()
+        described = sorted(describe_model(model))
         state = TrainState(
             model, strategy=strategy, seed=0, batch=rows.take(np.arange(4)).structure()
         )
@@ -61,7 +63,8 @@ def main() -> None:
     metrics["loss of a single row"] = single["loss"]
     weights = [w.tolist() for w in model.get_weights()]
     with open(out, "w") as file:
-        json.dump({"losses": losses, "metrics": metrics, "weights": weights}, file)
+        found = {"losses": losses, "metrics": metrics, "weights": weights}
+        json.dump({**found, "described": described}, file)
 
 
 if __name__ == "__main__":

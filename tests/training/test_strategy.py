@@ -36,6 +36,9 @@ def test_two_logical_devices_give_the_losses_of_one(model, tmp_path):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
     # 201 rows do not divide by two replicas; each must be counted once all the same.
     assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
+    # What a run records of its model, the optimizer's settings included.
+    assert two["described"] == one["described"]
+    assert any(name.startswith("optimizer") for name in two["described"])
 
 
 def test_mirrored_on_a_single_device_says_what_to_use():

@@ -1,6 +1,7 @@
 """What a model answers, as columns of a table beside those that are kept of the input.
 
 kept = kept_columns("unused", names, schema)     # ["id"]
+types = kept_types(kept, schema)                 # {"id": string}, of CSV
 columns = answer_columns(answers, schema)        # {"label": …, "probability": …, …}
 names = names_beside(kept, columns)              # {"id": "id"}
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,18 @@ def kept_columns(keep: str, names: list[str], schema: Schema) -> list[str]:
                 f"some of them, separated by commas, or all, none, unused.{suggestion(name, names)}"
             )
     return [name for name in names if name in chosen]
+
+
+def kept_types(kept: Sequence[str], schema: Schema) -> dict[str, pa.DataType]:
+    """How to read the kept columns of a CSV file that the model does not take: as text.
+
+    00123 stays 00123. A target that answers are compared with has their type instead.
+    """
+    classes = schema.task.classes if isinstance(schema.task, Classification) else ()
+    others = {column.name for column in schema.columns}
+    if not any(isinstance(value, str) for value in classes):
+        others.add(schema.target)
+    return {name: pa.string() for name in kept if name not in others}
 
 
 def answer_columns(answers: Mapping[str, np.ndarray], schema: Schema) -> dict[str, pa.Array]:

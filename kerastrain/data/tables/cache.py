@@ -1,11 +1,12 @@
 """Encoded tables on disk, so that a second start need not read and encode again.
 
-    cache = TableCache.of(files, options, numbers="standard")
-    data = cache.read() or cache.write(load(…))
+    cache = TableCache.of(files, options, schema=None, numbers="standard")
+    data = cache.read_or_keep(load)             # encoded in memory, kept where that is possible
+    data = cache.read_or_make(write_to_folder)  # encoded to disk
 
 A folder `.tables/KEY` beside the work directory holds one encoded table. The key is a hash of
 everything that it depends on: the files' bytes, the options, the schema given, this package's
-version. It can be deleted at any time; it is made again.
+version. It can be deleted at any time; it is made again, by one start of those that want it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,18 @@ logger = logging.getLogger(__name__)
 FOLDER = ".tables"
 META = "table.json"
 HELD_OUT = ("validation", "test")
+# What reading damaged files raises: JSON, arrays, zip archives (encoder, splits) and Parquet.
+DAMAGES = (
+    KerastrainError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    pa.ArrowException,
+)
 # Smaller tables are read and encoded in about the time that reading the cache takes.
 LEAST_BYTES = 64 << 20
 
@@ -90,44 +105,98 @@ class TableCache:
             return None
         try:
             data = _read(self.folder)
-        except (KerastrainError, OSError, ValueError, KeyError, pa.ArrowException) as error:
+        except DAMAGES as error:
             logger.warning("The encoded table in %s is made again: %s", self.folder, error)
             return None
         logger.info("The encoded table was read from %s.", self.folder)
         return data
 
-    def write(self, data: Data) -> Data:
-        """Writes a table that is in memory; a full disk is only warned of.
+    def read_or_make(self, make: Callable[[Path], None]) -> Data:
+        """The table that is there, else the one that `make` writes to a folder.
 
-        Returns:
-            The same data.
+        Several starts may ask at once: one of them makes it, the others wait and read it.
+
+        Raises:
+            DataError: the disk is full or read-only; or whatever `make` raises.
         """
         try:
-            with self.being_made() as folder:
-                assert isinstance(data.train, Examples)
+            with self._lock():
+                data = self.read()
+                if data is None:
+                    with self._being_made() as folder:
+                        make(folder)
+                    data = _read(self.folder, is_new=True)
+                return data
+        except OSError as error:
+            # It can be read without the lock: nobody writes where nobody can.
+            data = self.read()
+            if data is None:
+                raise DataError(
+                    f"The encoded table cannot be written to {self.folder}: {error.strerror or error}. Free "
+                    "space there, or choose another --workdir; the table lies beside it."
+                ) from error
+            return data
+
+    def read_or_keep(self, load: Callable[[], Data]) -> Data:
+        """The table that is there, else what `load` gives, which is kept for the next start.
+
+        Raises:
+            KerastrainError: `load` does. A disk that takes nothing is only warned of.
+        """
+        with contextlib.ExitStack() as locked:
+            try:
+                locked.enter_context(self._lock())
+                is_locked = True
+            except OSError as error:
+                self._warn_not_kept(error)
+                is_locked = False
+            data = self.read()
+            if data is None:
+                data = load()
+                if is_locked:
+                    self._keep(data)
+            return data
+
+    def _keep(self, data: Data) -> None:
+        assert isinstance(data.train, Examples)
+        try:
+            with self._being_made() as folder:
                 _write_examples(folder / "train", data.train)
                 write_all_but_train(folder, data, in_memory=True)
         except (OSError, KerastrainError) as error:
-            logger.warning("The encoded table could not be kept in %s: %s", self.folder, error)
-        return data
+            self._warn_not_kept(error)
+
+    def _warn_not_kept(self, error: Exception) -> None:
+        logger.warning("The encoded table could not be kept in %s: %s", self.folder, error)
 
     @contextlib.contextmanager
-    def being_made(self) -> Iterator[Path]:
-        """A folder to write to, which is in place as a whole when the block ends well."""
+    def _lock(self) -> Iterator[None]:
+        """Held while the table is looked for, made and read, by one start at a time."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.folder.with_name(f"{self.folder.name}.partial")
         with self.folder.with_name(f"{self.folder.name}.lock").open("w") as lock:
-            # Another start of the same run may be making it.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for leftover in (partial, self.folder):
-                shutil.rmtree(leftover, ignore_errors=True)
             try:
-                partial.mkdir()
-                yield partial
-                partial.rename(self.folder)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("Another start makes or reads %s; waiting for it.", self.folder)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def _being_made(self) -> Iterator[Path]:
+        """A folder to write to, which is in place as a whole when the block ends well.
+
+        Under the lock alone: a damaged table that is there is removed.
+        """
+        partial = self.folder.with_name(f"{self.folder.name}.partial")
+        for leftover in (partial, self.folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            partial.mkdir()
+            yield partial
+            partial.rename(self.folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 def write_all_but_train(folder: Path, data: Data, *, in_memory: bool) -> None:
@@ -140,7 +209,9 @@ def write_all_but_train(folder: Path, data: Data, *, in_memory: bool) -> None:
         assert examples is not None and rows is not None
         _write_examples(folder / split, examples)
         columns = {name: pa.array(values) for name, values in rows.items()}
-        pyarrow.parquet.write_table(pa.table(columns), folder / f"{split}.parquet")
+        pyarrow.parquet.write_table(
+            pa.table(columns), folder / f"{split}.parquet", write_page_checksum=True
+        )
     np.savez_compressed(folder / "splits.npz", allow_pickle=False, **data.split_rows)
     meta = {
         "in_memory": in_memory,
@@ -156,9 +227,16 @@ def _write_examples(folder: Path, examples: Examples) -> None:
         writer.finish()
 
 
-def _read(folder: Path) -> Data:
+def _read(folder: Path, *, is_new: bool = False) -> Data:
+    """The table in a folder.
+
+    Args:
+        is_new: it was just written, and need not be compared with what was written.
+    """
     meta = read_json(folder / META)
     stored = {split: StoredExamples.open(folder / split) for split in ("train", *HELD_OUT)}
+    for examples in () if is_new else stored.values():
+        examples.verify()
     with np.load(folder / "splits.npz") as splits:
         split_rows = {name: splits[name] for name in splits.files}
     train = _in_memory(stored["train"]) if meta["in_memory"] else stored["train"]
@@ -186,7 +264,7 @@ def _in_memory(stored: StoredExamples) -> Examples:
 
 
 def _raw(path: Path) -> dict[str, np.ndarray]:
-    table = pyarrow.parquet.read_table(path)
+    table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kerastrain.data.tables.content import MISSING
 from kerastrain.errors import DataError, suggestion
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def plain_table(table: pa.Table) -> pa.Table:
-    """The same table; missing values are nulls (not NaN or ""), dictionaries are decoded."""
+    """The same table; missing values are nulls (not NaN, "" or "NA"), dictionaries are decoded.
+
+    Texts have no spaces around them, and those of `content.MISSING` are missing: a value
+    is the same whatever kind of file it comes from.
+    """
     return pa.table([_plain(column) for column in table.columns], names=table.column_names)
 
 
@@ -42,7 +47,10 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
             column = column.cast(pa.string())
         except pa.ArrowInvalid:
             return column  # bytes that are no text: the schema leaves them out, and says so
-        return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+        # On all values: to encode them as a dictionary first costs more than it saves.
+        trimmed = pc.utf8_trim_whitespace(column)
+        is_missing = pc.is_in(trimmed, pa.array(MISSING))
+        return pc.if_else(is_missing, pa.scalar(None, pa.string()), trimmed)
     return column
 
 
@@ -140,7 +148,7 @@ def _raw(values: pa.ChunkedArray, column: Column) -> np.ndarray | Texts:
         if not is_date(values.type) and not pa.types.is_string(values.type):
             raise DataError(_wrong_type(values, column, "dates"))
         return _texts(date_texts(values))
-    if pa.types.is_boolean(values.type) or pa.types.is_integer(values.type):
+    if pa.types.is_integer(values.type):
         values = values.cast(pa.string())  # Codes that training had as text: 7 is "7".
     if not pa.types.is_string(values.type):
         raise DataError(_wrong_type(values, column, "text"))
@@ -158,8 +166,18 @@ def _wrong_type(values: pa.ChunkedArray, column: Column, expected: str) -> str:
             where = f"; row {bad[0] + 1} is {values[int(bad[0])].as_py()!r}"
     return (
         f"Column '{column.name}' is {_described(values.type)}{where}; the schema has {expected} "
-        "there. Correct the values, or say by --schema what the column is."
+        f"there. {_several_ways(values.type) if expected == 'text' else ''}"
+        "Correct the values, or say by --schema what the column is."
     )
+
+
+def _several_ways(kind: pa.DataType) -> str:
+    """Why values of this type are no text, where it is not plain to see."""
+    if pa.types.is_floating(kind):
+        return "Numbers with decimals can be written in several ways; make it text in the file. "
+    if pa.types.is_boolean(kind):
+        return "Bools can be written in several ways (True, true, 1); make it text in the file. "
+    return ""
 
 
 _PLAIN_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
@@ -193,7 +211,9 @@ def text_values(column: pa.ChunkedArray) -> np.ndarray:
 def date_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Dates as ISO 8601 text, "2011-01-31" or "2011-01-31T13:00:00"; text as it is.
 
-    Times with a zone are given in UTC; parts of a second are dropped.
+    Times with a zone are given in UTC, and a client of a model that was trained on such
+    times gives UTC too: a time without a zone is taken as it is. Parts of a second are
+    dropped.
     """
     if pa.types.is_string(column.type):
         return column

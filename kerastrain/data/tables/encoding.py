@@ -172,7 +172,7 @@ def _compiled(model: keras.Model) -> Run:
     encode_batch = tf.function(
         lambda *batch: model(batch[0] if len(batch) == 1 else list(batch), training=False),
         input_signature=signature,
-    )
+    ).get_concrete_function()  # TensorFlow would warn of the many functions that are made here.
 
     def run(values: Sequence[Any]) -> np.ndarray:
         whole = np.empty((len(values[0]), *model.output_shape[1:]), model.output.dtype)

@@ -39,7 +39,8 @@ def incoming_rows(
     """The schema's columns by input name, as `columns.raw_rows` gives them, checked.
 
     Args:
-        table: plain types, as `reading` gives them; other columns are ignored.
+        table: plain types, as `reading` gives them; other columns are ignored. Times with a
+            zone become UTC, as in training; those without are taken as they are.
         rows_before: how many rows were read before these, for messages.
 
     Raises:
@@ -65,14 +66,33 @@ def _as_trained(values: pa.ChunkedArray, column: Column, rows_before: int) -> pa
     if column.kind == "date":
         return values if is_date(kind) or pa.types.is_string(kind) else _refuse(column, kind)
     if column.dtype == "string":
-        # A whole number is written in one way, another number in several.
-        has_one_text = pa.types.is_string(kind) or (
-            is_number(kind) and not pa.types.is_floating(kind)
-        )
-        return values if has_one_text else _refuse(column, kind)
+        return _as_text(values, column, rows_before)
     if pa.types.is_string(kind):
         return _parsed(values, column, rows_before)
     return values if is_number(kind) else _refuse(column, kind)
+
+
+def _as_text(values: pa.ChunkedArray, column: Column, rows_before: int) -> pa.ChunkedArray:
+    """Text, or whole numbers, which training reads as the same text: 7 and 7.0 are "7"."""
+    kind = values.type
+    if pa.types.is_string(kind) or pa.types.is_integer(kind):
+        return values
+    why = ""
+    if pa.types.is_boolean(kind):
+        why = "A bool can be written in several ways (True, true, yes, 1)."
+    if pa.types.is_floating(kind):
+        broken = pc.indices_nonzero(pc.fill_null(pc.not_equal(values, pc.round(values)), False))
+        if len(broken) == 0:
+            return values.cast(pa.string())
+        row = broken[0].as_py()
+        why = (
+            f"A number with decimals can be written in several ways: {values[row].as_py()!r} in "
+            f"row {rows_before + row + 1:,} (the first row after the header is 1)."
+        )
+    raise DataError(
+        f"Column '{column.name}' has the type {kind}; the model was trained on text. {why}"
+        f"{why and ' '}Convert the column to text, written as in training."
+    )
 
 
 def _refuse(column: Column, received: pa.DataType) -> pa.ChunkedArray:

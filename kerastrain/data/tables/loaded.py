@@ -75,7 +75,8 @@ def class_factors(targets: np.ndarray, weights: np.ndarray | None, schema: Schem
     """By which each class's rows count so that all classes count the same, float64 [classes].
 
     rows / (classes · rows of the class), rows counted by their weights, as scikit-learn's
-    class_weight="balanced".
+    class_weight="balanced". Classes without rows do not count, so that the mean weight of the
+    rows stays what it is.
 
     Raises:
         OptionsError: a number is to be predicted.
@@ -86,7 +87,8 @@ def class_factors(targets: np.ndarray, weights: np.ndarray | None, schema: Schem
         )
     weights = np.ones(len(targets)) if weights is None else weights
     sums = np.bincount(targets, weights=weights, minlength=len(schema.task.classes))
-    return weights.sum() / (len(sums) * np.where(sums > 0, sums, np.inf))
+    present = max(1, np.count_nonzero(sums))
+    return weights.sum() / (present * np.where(sums > 0, sums, np.inf))
 
 
 def weighted(examples: Examples, factors: np.ndarray) -> Examples:

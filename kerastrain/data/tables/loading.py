@@ -70,13 +70,11 @@ def load_table_data(options: TrainOptions, *, numbers: Scaling = "standard") -> 
     others = [options.table.validation_data, options.table.test_data]
     every = [files, *(open_data(options, given, path=path) for path in others if path)]
     cache = TableCache.of(every, options, schema=given, numbers=numbers)
-    data = cache.read()
-    if data is None and is_streamed:
-        with cache.being_made() as folder:
-            write_streamed(files, options, folder, schema=given, numbers=numbers)
-        data = cache.read()
-        assert data is not None
-    return data or cache.write(_in_memory(files, options, given, numbers))
+    if is_streamed:
+        return cache.read_or_make(
+            lambda folder: write_streamed(files, options, folder, schema=given, numbers=numbers)
+        )
+    return cache.read_or_keep(lambda: _in_memory(files, options, given, numbers))
 
 
 def _in_memory(

@@ -68,7 +68,7 @@ class Column:
         kind: what it is.
         dtype: what clients send. "float32", NaN is missing: numbers, booleans (0 and 1),
             and categories of whole numbers. "string", "" is missing: other categories, and
-            dates in ISO 8601 ("2011-01-31", "2011-01-31T13:00:00").
+            dates in ISO 8601 ("2011-01-31", "2011-01-31T13:00:00"), times with a zone in UTC.
         missing: rows of the table without a value.
     """
 

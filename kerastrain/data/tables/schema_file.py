@@ -162,8 +162,12 @@ def _different(values: pa.ChunkedArray) -> str:
 def _examples(values: pa.ChunkedArray) -> str:
     if pa.types.is_nested(values.type) or pa.types.is_binary(values.type):
         return ""
-    first = pc.unique(pc.drop_null(values.slice(0, 1000)))[:SHOWN_EXAMPLES].to_pylist()
-    return ", ".join(_short(str(value)) for value in first)
+    first = pc.unique(pc.drop_null(values.slice(0, 1000)))[:SHOWN_EXAMPLES]
+    if pa.types.is_timestamp(first.type):
+        first = first.cast(pa.timestamp("s", first.type.tz), safe=False)
+    if pa.types.is_temporal(first.type):
+        first = first.cast(pa.string())  # Python has no dates before year 1 and after 9999.
+    return ", ".join(_short(str(value)) for value in first.to_pylist())
 
 
 def _short(text: str) -> str:

@@ -2,6 +2,7 @@
 
 schema = matched(schema, table, source="new.csv")       # or an error that names column and row
 schema = without(schema, {"age": "--ignore_columns names it"})
+check_column(column, values, first_row=8192)            # one column, in pieces of the table
 """
 
 from __future__ import annotations
@@ -83,6 +84,20 @@ def _check_inputs(columns: Sequence[Column]) -> None:
 
 
 def _matched(column: Column, values: pa.ChunkedArray, inputs: Mapping[str, str]) -> Column:
+    check_column(column, values)
+    return dataclasses.replace(
+        column,
+        input=column.input or inputs[column.name],
+        missing=values.null_count,
+    )
+
+
+def check_column(column: Column, values: pa.ChunkedArray, *, first_row: int = 0) -> None:
+    """Raises DataError unless the values are of the kind that the schema says.
+
+    Args:
+        first_row: the number (from 0) of the first of these values, for messages.
+    """
     kind, dtype = column.kind, column.dtype
     fits = {
         "number": is_number(values.type),
@@ -95,47 +110,43 @@ def _matched(column: Column, values: pa.ChunkedArray, inputs: Mapping[str, str])
             f"The schema says that column '{column.name}' is a {kind}, but its values are of "
             f"type {values.type}. Correct the schema or the values."
         )
-    check_values(column.name, kind, values)
+    check_values(column.name, kind, values, first_row=first_row)
     if (kind, dtype) == ("category", "float32"):
-        _check_codes(column.name, values)
+        _check_codes(column.name, values, first_row)
     if kind == "boolean":
-        _check_boolean(column.name, values)
+        _check_boolean(column.name, values, first_row)
     if kind == "date" and pa.types.is_string(values.type):
-        _check_dates(column.name, values)
-    return dataclasses.replace(
-        column,
-        input=column.input or inputs[column.name],
-        dtype=dtype,
-        missing=values.null_count,
-    )
+        _check_dates(column.name, values, first_row)
 
 
-def _check_boolean(name: str, values: pa.ChunkedArray) -> None:
-    others = set(pc.drop_null(pc.unique(values)).to_pylist()) - {0, 1}
-    if others:
+def _check_boolean(name: str, values: pa.ChunkedArray, first_row: int) -> None:
+    numbers = number_values(values)
+    bad = np.flatnonzero(~(np.isnan(numbers) | (numbers == 0) | (numbers == 1)))
+    if len(bad):
         raise DataError(
-            f"The schema says that column '{name}' is a boolean, but it holds {min(others)}; "
-            "expected 0 and 1."
+            f"The schema says that column '{name}' is a boolean, but row "
+            f"{first_row + bad[0] + 1:,} holds {numbers[bad[0]]:g}; expected 0 and 1."
         )
 
 
-def _check_codes(name: str, values: pa.ChunkedArray) -> None:
+def _check_codes(name: str, values: pa.ChunkedArray, first_row: int) -> None:
     numbers = number_values(values) if is_number(values.type) else np.zeros(len(values))
     is_code = np.isnan(numbers) | (np.abs(numbers) <= MAX_FLOAT32_CODE) & (numbers % 1 == 0)
     bad = np.flatnonzero(~is_code)
     if len(bad) or not (is_number(values.type) or pa.types.is_null(values.type)):
-        what = f"row {bad[0] + 1} holds {numbers[bad[0]]:g}" if len(bad) else "it holds text"
+        row = f"row {first_row + bad[0] + 1:,}" if len(bad) else ""
+        what = f"{row} holds {numbers[bad[0]]:g}" if len(bad) else "it holds text"
         raise DataError(
             f"The schema says that column '{name}' is a category of whole numbers up to "
             f'{MAX_FLOAT32_CODE:,} (float32), but {what}. Say "dtype": "string" there.'
         )
 
 
-def _check_dates(name: str, values: pa.ChunkedArray) -> None:
+def _check_dates(name: str, values: pa.ChunkedArray, first_row: int) -> None:
     texts = text_values(values)
     bad = np.flatnonzero(np.isnan(days(texts)) & (texts != ""))
     if len(bad):
         raise DataError(
-            f"The schema says that column '{name}' is a date, but row {bad[0] + 1} holds "
-            f"{texts[bad[0]]!r}; expected such as 2011-01-31 or 2011-01-31T13:00:00."
+            f"The schema says that column '{name}' is a date, but row {first_row + bad[0] + 1:,} "
+            f"holds {texts[bad[0]]!r}; expected such as 2011-01-31 or 2011-01-31T13:00:00."
         )

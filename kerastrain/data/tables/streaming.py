@@ -1,11 +1,11 @@
 """Tables that do not fit into memory: read twice in batches, encoded to disk.
 
-    with cache.being_made() as folder:
-        write_streamed(files, options, folder, schema=None, numbers="standard")
-    data = cache.read()          # data.train lies on disk (kerastrain.data.stored)
+    data = cache.read_or_make(
+        lambda folder: write_streamed(files, options, folder, schema=None, numbers="standard")
+    )                            # data.train lies on disk (kerastrain.data.stored)
 
 The first reading draws a sample, by which schema and encoding are decided, and looks at every
-target. The second one encodes every row; training rows go to disk, validation and test rows,
+target, at the range of every number and at the splits of --split_column. The second one encodes every row; training rows go to disk, validation and test rows,
 HELD_OUT_ROWS each at the most, stay in memory.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ import pyarrow.compute as pc
 from kerastrain.data.source import Classification, Data, Examples
 from kerastrain.data.stored import ExamplesWriter
 from kerastrain.data.tables.cache import write_all_but_train
-from kerastrain.data.tables.columns import expanded, raw_columns, taken
+from kerastrain.data.tables.columns import expanded, is_number, raw_columns, taken
 from kerastrain.data.tables.encoding import Encoder, Scaling, fit_encoder
 from kerastrain.data.tables.loaded import (
     class_factors,
@@ -36,9 +37,10 @@ from kerastrain.data.tables.loaded import (
     weighted,
 )
 from kerastrain.data.tables.reading import TableFiles
-from kerastrain.data.tables.schema import Schema, check_values
+from kerastrain.data.tables.schema import MAX_FLOAT32_CODE, Column, Schema
 from kerastrain.data.tables.schema_file import schema_text
-from kerastrain.data.tables.splitting import FRACTIONS, named_splits
+from kerastrain.data.tables.schema_matching import check_column
+from kerastrain.data.tables.splitting import FRACTIONS, VALIDATION_OF_TRAIN, named_splits
 from kerastrain.data.tables.statistics import table_statistics
 from kerastrain.data.tables.table import decide_schema, row_weights
 from kerastrain.data.tables.target import target_values
@@ -89,7 +91,7 @@ def write_streamed(
     survey = _surveyed(files, options, schema)
     plan = _planned(survey, options, numbers)
     held_out: dict[str, list[_Part]] = {"validation": [], "test": []}
-    trained = 0
+    trained, has_weight = 0, False
     with ExamplesWriter(folder / "train") as writer:
         for first, table in _numbered(files):
             _check_batch(table, plan.schema, first)
@@ -97,10 +99,15 @@ def write_streamed(
                 if split == "train":
                     writer.append(part.examples)
                     trained += len(part.examples)
+                    has_weight = has_weight or _has_weight(part.examples)
                 else:
                     held_out[split].append(part)
         writer.finish()
     whole = {split: _joined(parts, split) for split, parts in held_out.items()}
+    weighing = {split: _has_weight(part.examples) for split, part in whole.items()}
+    for split, has_some in {"train": has_weight, **weighing}.items():
+        if not has_some:
+            raise DataError(f"--weights={options.table.weights} is 0 in every {split} row.")
     sizes = {"train": trained, **{split: len(part.rows) for split, part in whole.items()}}
     say_what_was_loaded(options, plan.schema, rows=survey.rows, sizes=sizes)
     data = Data(
@@ -124,9 +131,16 @@ def write_streamed(
 
 @dataclass
 class _Survey:
-    """What the first reading found: all rows counted, a sample kept."""
+    """What the first reading found: all rows counted, a sample kept.
+
+    Attributes:
+        spans: the least and the greatest value of every column of numbers.
+        splits: rows of each split by --split_column.
+    """
 
     rows: int = 0
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    splits: Counter[str] = field(default_factory=Counter)
     sample: pa.Table | None = None
     sample_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     missing: dict[str, int] = field(default_factory=dict)
@@ -141,7 +155,8 @@ class _Plan:
         sample: the sample's training rows, encoded.
         scale: by which --weights are divided.
         factors: of the classes, with --balance.
-        shares: of the splits by chance.
+        shares: of the splits by chance; with --split_column, "validation" is the share of the
+            training rows that validates.
     """
 
     schema: Schema
@@ -188,6 +203,8 @@ def _surveyed(files: TableFiles, options: TrainOptions, given: Schema | None) ->
         survey.rows += table.num_rows
         for name in table.column_names:
             survey.missing[name] = survey.missing.get(name, 0) + table[name].null_count
+        _widen_spans(survey.spans, table)
+        _count_splits(survey.splits, table, options)
         _check_target_complete(table[target], target, first)
         if len(values) <= MAX_CLASSES:
             values.update(pc.unique(table[target]).to_pylist())
@@ -210,6 +227,8 @@ def _surveyed(files: TableFiles, options: TrainOptions, given: Schema | None) ->
         dataclasses.replace(column, missing=survey.missing[column.name])
         for column in schema.columns
     )
+    if given is None:
+        columns = tuple(_of_span(column, survey.spans.get(column.name)) for column in columns)
     task = schema.task
     if isinstance(task, Classification) and len(values) <= MAX_CLASSES and given is None:
         # A rare class may not be in the sample.
@@ -217,6 +236,31 @@ def _surveyed(files: TableFiles, options: TrainOptions, given: Schema | None) ->
     survey.schema = dataclasses.replace(schema, columns=columns, task=task)
     logger.info("%s", schema_text(survey.schema, survey.sample))
     return survey
+
+
+def _widen_spans(spans: dict[str, tuple[float, float]], table: pa.Table) -> None:
+    for name in table.column_names:
+        if is_number(table[name].type) and table[name].null_count < len(table[name]):
+            span = pc.min_max(table[name]).as_py()
+            low, high = spans.get(name, (span["min"], span["max"]))
+            spans[name] = min(low, span["min"]), max(high, span["max"])
+
+
+def _of_span(column: Column, span: tuple[float, float] | None) -> Column:
+    """The column as its greatest values say, which may not be in the sample."""
+    low, high = span or (0, 1)
+    if column.kind == "boolean" and not 0 <= low <= high <= 1:
+        return dataclasses.replace(column, kind="number")
+    is_code = (column.kind, column.dtype) == ("category", "float32")
+    if is_code and max(abs(low), abs(high)) > MAX_FLOAT32_CODE:
+        return dataclasses.replace(column, dtype="string")
+    return column
+
+
+def _count_splits(splits: Counter[str], table: pa.Table, options: TrainOptions) -> None:
+    column = options.table.split_column
+    if column in table.column_names:  # If not, `decide_schema` tells.
+        splits.update(named_splits(table[column], column).tolist())
 
 
 def _with_all_classes(task: Classification, values: set[object]) -> Classification:
@@ -239,10 +283,7 @@ def _check_target_complete(column: pa.ChunkedArray, name: str, first: int) -> No
 def _planned(survey: _Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
     schema, table = survey.schema, survey.sample
     assert schema is not None and table is not None
-    fair = {
-        name: min(FRACTIONS[name], HELD_OUT_ROWS / survey.rows) for name in ("validation", "test")
-    }
-    shares = {"train": 1 - sum(fair.values()), **fair}
+    shares = _shares(survey, options)
     splits = _splits_of(table, survey.sample_rows, options, shares)
     rows = np.flatnonzero(splits == "train")
     if len(rows) == 0:
@@ -292,18 +333,41 @@ def _encoded(
 
 def _check_batch(table: pa.Table, schema: Schema, first: int) -> None:
     for column in schema.columns:
-        if column.dtype == "float32":
-            check_values(column.name, column.kind, table[column.name], first_row=first)
+        if column.dtype == "float32" or column.kind == "date":  # any text is a category
+            check_column(column, table[column.name], first_row=first)
+
+
+def _has_weight(examples: Examples) -> bool:
+    return examples.weights is None or bool(np.any(examples.weights))
+
+
+def _shares(survey: _Survey, options: TrainOptions) -> dict[str, float]:
+    """Of the splits by chance; with --split_column, of the training rows that validate."""
+    column = options.table.split_column
+    if column is None:
+        fair = {
+            name: min(FRACTIONS[name], HELD_OUT_ROWS / survey.rows)
+            for name in ("validation", "test")
+        }
+        return {"train": 1 - sum(fair.values()), **fair}
+    for needed in ("train", "test"):
+        if not survey.splits[needed]:
+            raise DataError(f"The column '{column}' gives no row to '{needed}'.")
+    if survey.splits["validation"]:
+        return {"validation": 0.0}
+    return {"validation": min(VALIDATION_OF_TRAIN, HELD_OUT_ROWS / survey.splits["train"])}
 
 
 def _splits_of(
     table: pa.Table, rows: np.ndarray, options: TrainOptions, shares: dict[str, float]
 ) -> np.ndarray:
     """The split of each row: by its number alone, or by --split_column."""
-    if options.table.split_column is not None:
-        return named_splits(table[options.table.split_column], options.table.split_column)
-    borders = np.cumsum([shares[name] for name in FRACTIONS])[:-1]
     draws = _uniform(rows, options.seed, _SPLIT_SALT)
+    if options.table.split_column is not None:
+        named = named_splits(table[options.table.split_column], options.table.split_column)
+        held_out = (named == "train") & (draws < shares["validation"])
+        return np.where(held_out, "validation", named)
+    borders = np.cumsum([shares[name] for name in FRACTIONS])[:-1]
     return np.array(list(FRACTIONS))[np.searchsorted(borders, draws, side="right")]
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from kerastrain.data.source import Classification, Regression
 from kerastrain.data.tables.columns import number_values
+from kerastrain.data.tables.content import Place, cast_column, common_type
 from kerastrain.data.tables.incoming import arrow_types
 from kerastrain.data.tables.reading import TableFiles, TableFormat, open_table
 from kerastrain.data.tables.schema import Schema, check_target, infer_schema
@@ -81,13 +82,16 @@ def open_data(
             "--data is missing; expected CSV or Parquet, for instance "
             "--data=housing.csv --target=median_house_value."
         )
-    table_format = TableFormat(
+    types = {} if given is None else arrow_types(given)
+    return open_table(path, table_format=_format(options), column_types=types)
+
+
+def _format(options: TrainOptions) -> TableFormat:
+    return TableFormat(
         separator=options.table.separator,
         header=options.table.header,
         encoding=options.table.encoding,
     )
-    types = {} if given is None else arrow_types(given)
-    return open_table(path, table_format=table_format, column_types=types)
 
 
 def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) -> Loaded:
@@ -100,6 +104,9 @@ def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) 
             "each of training, validation and test gets some."
         )
     schema = decide_schema(table, options, given)
+    texts = codes_as_text(schema, table)
+    if texts and not parts:
+        table = files.with_text(texts).read()
     logger.info("%s", schema_text(schema, table))
     targets = target_values(table[schema.target], schema.task)
     labels = targets if isinstance(schema.task, Classification) else None
@@ -114,6 +121,17 @@ def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) 
                 raise DataError(f"--weights={options.table.weights} is 0 in every {split} row.")
         weights = (weights / weights[splits["train"]].mean()).astype(np.float32)
     return Loaded(table, schema, targets, weights, splits)
+
+
+def codes_as_text(schema: Schema, table: pa.Table) -> list[str]:
+    """Columns of whole numbers that clients send as text: they must be read as text as well,
+    since 036000291452 and 36000291452 are the same number."""
+    return [
+        column.name
+        for column in schema.columns
+        if (column.kind, column.dtype) == ("category", "string")
+        and pa.types.is_integer(table[column.name].type)
+    ]
 
 
 def _warn_of_split_column(schema: Schema, table: pa.Table, options: TableOptions) -> None:
@@ -146,20 +164,52 @@ def _read(
     table = files.read()
     if options.table.test_data is None:
         return table, None
+    paths, parts = {"train": str(options.data)}, [table]
     others = {"validation": options.table.validation_data, "test": options.table.test_data}
-    parts, numbers = [table], {"train": np.arange(table.num_rows)}
     for split, path in others.items():
-        if path is None:
-            continue
-        read = open_data(options, given, path=path).read()
-        part = _like(read, table, source=path, other=str(options.data))
-        first = sum(one.num_rows for one in parts)
-        numbers[split] = np.arange(first, first + part.num_rows)
-        parts.append(part)
-    try:
-        return pa.concat_tables(parts, promote_options="permissive"), numbers
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"The files' columns are of different types: {error}") from error
+        if path is not None:
+            read = open_data(options, given, path=path).read()
+            paths[split] = path
+            parts.append(_like(read, table, source=path, other=paths["train"]))
+    places = list(paths.values())
+    types = {name: _joint_type(name, parts, places) for name in table.column_names}
+    parts = [
+        _as_types(part, types, path, options) for part, path in zip(parts, places, strict=True)
+    ]
+    ends = np.cumsum([0, *(part.num_rows for part in parts)])
+    numbers = {split: np.arange(*ends[i : i + 2]) for i, split in enumerate(paths)}
+    return pa.concat_tables(parts), numbers
+
+
+def _joint_type(name: str, parts: Sequence[pa.Table], paths: Sequence[str]) -> pa.DataType:
+    """The type for the column's values in the files of all splits."""
+    joint, first = parts[0][name].type, paths[0]
+    for part, path in zip(parts, paths, strict=True):
+        wider = common_type(joint, part[name].type)
+        if wider is None:
+            raise DataError(
+                f"Column '{name}' is {part[name].type} in {path}, but {joint} in {first}; expected "
+                "types that go together. Convert the column in one of the files."
+            )
+        joint = wider
+    return joint
+
+
+def _as_types(
+    part: pa.Table, types: Mapping[str, pa.DataType], path: str, options: TrainOptions
+) -> pa.Table:
+    """The table; columns that other files need wider are read again, not converted: 02134 that
+    was read as a number would never be 02134 again."""
+    others = {name: kind for name, kind in types.items() if not part[name].type.equals(kind)}
+    if not others:
+        return part
+    again = open_table(path, table_format=_format(options), column_types=others).read([*others])
+    for name in others:
+        place = part.schema.get_field_index(name)
+        part = part.set_column(
+            place, name, cast_column(again[name], types[name], Place(path, name))
+        )
+    return part
 
 
 def _like(part: pa.Table, table: pa.Table, *, source: str, other: str) -> pa.Table:

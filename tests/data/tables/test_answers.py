@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from kerastrain.data.source import Classification, Regression
-from kerastrain.data.tables.answers import answer_columns, kept_columns, names_beside
+from kerastrain.data.tables.answers import (
+    answer_columns,
+    kept_columns,
+    kept_types,
+    names_beside,
+)
 from kerastrain.data.tables.schema import Column, Schema
 from kerastrain.errors import UsageError
 
@@ -24,6 +30,19 @@ def test_columns_to_keep_are_chosen():
     assert kept_columns("age", names, schema) == ["age"]
     with pytest.raises(UsageError, match=r"--keep names 'incomes'.* Did you mean 'income'\?"):
         kept_columns("id,incomes", names, schema)
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        (Classification(("high", "low")), ["id", "income"]),
+        (Classification((0, 1)), ["id"]),
+        (Regression("income"), ["id"]),
+    ],
+)
+def test_what_is_only_kept_is_text_but_for_a_target_that_is_a_number(task, text):
+    types = kept_types(["id", "age", "income"], Schema(COLUMNS, "income", task))
+    assert types == dict.fromkeys(text, pa.string())
 
 
 def test_a_kept_column_with_the_name_of_an_answer_gets_a_prefix_that_is_free():

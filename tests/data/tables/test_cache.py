@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kerastrain.data.tables import loading
+from kerastrain.data.tables import loading, streaming
+from kerastrain.data.tables.cache import TableCache
 from kerastrain.data.tables.loading import load_table_data
+from kerastrain.errors import DataError
 from kerastrain.options import TableOptions, TrainOptions
 
 N = 400
@@ -34,6 +41,12 @@ def changed(options: TrainOptions, **table) -> TrainOptions:
     return TrainOptions(
         data=options.data, target="y", workdir=options.workdir, table=TableOptions(**table)
     )
+
+
+def folder_of(tmp_path: Path) -> Path:
+    """The only encoded table."""
+    (folder,) = (path for path in (tmp_path / "runs" / ".tables").iterdir() if path.is_dir())
+    return folder
 
 
 def forbid_encoding(monkeypatch) -> None:
@@ -102,7 +115,9 @@ def test_other_test_rows_are_another_table(options, tmp_path):
     assert load_table_data(own).fingerprint() != first
 
 
-@pytest.mark.parametrize("file", ["table.json", "encoder.keras", "test.parquet", "train/meta.json"])
+@pytest.mark.parametrize(
+    "file", ["table.json", "encoder.keras", "test.parquet", "train/meta.json", "splits.npz"]
+)
 def test_a_damaged_one_is_made_again(options, caplog, file, tmp_path):
     first = load_table_data(options).fingerprint()
     (folder,) = [p for p in (tmp_path / "runs" / ".tables").iterdir() if p.is_dir()]
@@ -112,6 +127,90 @@ def test_a_damaged_one_is_made_again(options, caplog, file, tmp_path):
     caplog.clear()
     assert load_table_data(options).fingerprint() == first
     assert "made again" not in caplog.text
+
+
+@pytest.mark.parametrize("file", ["splits.npz", "encoder.keras", "validation.parquet"])
+def test_one_that_was_cut_off_is_made_again(options, caplog, file, tmp_path):
+    first = load_table_data(options).fingerprint()
+    path = folder_of(tmp_path) / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert load_table_data(options).fingerprint() == first
+    assert "made again" in caplog.text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("file", ["train/array-0.bin", "test/array-1.bin", "test.parquet"])
+def test_a_flipped_bit_is_noticed(options, caplog, stream, file, tmp_path):
+    options = changed(options, stream=stream)
+    first = load_table_data(options).fingerprint()
+    path = folder_of(tmp_path) / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 16
+    path.write_bytes(content)
+    assert load_table_data(options).fingerprint() == first
+    assert "made again" in caplog.text
+    caplog.clear()
+    load_table_data(options)
+    assert "made again" not in caplog.text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_of_several_starts_at_once_one_encodes_and_all_read_it(options, stream, monkeypatch):
+    options = changed(options, stream=stream)
+    module = streaming if stream else loading
+    encode, encoded = module.fit_encoder, []
+
+    def slowly(*arguments, **named):
+        encoded.append(1)
+        time.sleep(0.5)
+        return encode(*arguments, **named)
+
+    monkeypatch.setattr(module, "fit_encoder", slowly)
+    with ThreadPoolExecutor(3) as starts:
+        found = list(starts.map(lambda _: load_table_data(options), range(3)))
+    assert len(encoded) == 1
+    assert len({data.fingerprint() for data in found}) == 1
+    for data in found:
+        assert len(np.asarray(data.train.targets)) == len(data.train)
+
+
+def test_a_damaged_one_is_removed_while_no_other_start_reads_it(tmp_path):
+    cache = TableCache(tmp_path / "tables" / "key")
+    inside: list[str] = []
+
+    def make(name):
+        def write(folder):
+            inside.append(name)
+            assert not cache.folder.exists() and inside == [name]
+            time.sleep(0.2)
+            inside.remove(name)
+            raise DataError(f"{name} could not")
+
+        return write
+
+    cache.folder.mkdir(parents=True)
+    (cache.folder / "table.json").write_text("{}")
+    with ThreadPoolExecutor(2) as starts:
+        tried = [starts.submit(cache.read_or_make, make(name)) for name in "ab"]
+    assert sorted(str(one.exception()) for one in tried) == ["a could not", "b could not"]
+    assert sorted(path.name for path in cache.folder.parent.iterdir()) == ["key.lock"]
+
+
+def test_one_on_a_disk_that_cannot_be_written_is_read(options, monkeypatch, tmp_path):
+    first = load_table_data(options)
+    forbid_encoding(monkeypatch)
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert load_table_data(options).fingerprint() == first.fingerprint()
+
+
+def test_what_the_table_lacks_is_told_and_nothing_is_left(options, tmp_path):
+    with pytest.raises(DataError, match="no column 'c'"):
+        load_table_data(changed(options, ignore_columns=("c",)))
+    assert not [path for path in (tmp_path / "runs" / ".tables").iterdir() if path.is_dir()]
 
 
 def test_a_disk_that_takes_nothing_is_only_warned_of(options, caplog, tmp_path):

@@ -59,6 +59,7 @@ def test_other_columns_are_ignored():
         ("New", ["True", "false", "1"], [1, 0, 1]),
         ("New", [0, 1, 1], [0, 1, 1]),
         ("Sort", [7, 8, 9], ["7", "8", "9"]),
+        ("Sort", [7.0, None, -8.0], ["7", "", "-8"]),
         ("Sold", [datetime.date(2020, 1, 31)] * 3, ["2020-01-31"] * 3),
         ("Age", [None, None, None], [np.nan] * 3),
         ("Sort", [None, None, None], [""] * 3),
@@ -84,13 +85,31 @@ def test_the_same_values_in_another_type_are_taken(column, given, expected):
         ("Age", ["1", "-inf", "3"], "Column 'Age' holds '-inf' in row 102"),
         ("Sold", ["2020-01-31", "2020-02-30", None], "Column 'Sold' holds '2020-02-30' in row 102"),
         ("Age", [datetime.date(2020, 1, 31)] * 3, "'Age' has the type date32.* on numbers"),
-        ("Sort", [1.5, 2, 3], "'Sort' has the type double; .* on text"),
+        ("Sort", [1, 2.5, 3], "'Sort' has the type double; .* on text.* 2.5 in row 102 .* Convert"),
+        ("Sort", [True, False, None], "'Sort' has the type bool; .* on text.*True, true.* as in"),
+        ("Sort", [datetime.date(2020, 1, 31)] * 3, r"'Sort' has .* on text\. Convert the"),
         ("Sold", [1, 2, 3], "'Sold' has the type int64; .* on dates"),
     ],
 )
 def test_what_cannot_be_is_named_with_column_row_and_value(column, given, message):
     with pytest.raises(DataError, match=message):
         rows_of(rows_before=100, **{column: given})
+
+
+def test_times_with_a_zone_become_utc_and_others_are_taken_as_they_are():
+    time = datetime.datetime(2020, 1, 31, 13)
+    east = datetime.timezone(datetime.timedelta(hours=2))
+    with_zone = pa.array([time.replace(tzinfo=east)] * 3, pa.timestamp("s", "+02:00"))
+    assert rows_of(Sold=with_zone)["sold"].tolist() == ["2020-01-31T11:00:00"] * 3
+    assert rows_of(Sold=[time] * 3)["sold"].tolist() == ["2020-01-31T13:00:00"] * 3
+
+
+@pytest.mark.parametrize("marker", ["?", "NA", " null ", " "])
+def test_what_stands_for_a_missing_value_is_missing_in_every_column(marker):
+    rows = rows_of(Age=["1", marker, "3"], Sort=["fig", marker, " fig "], Sold=[marker] * 3)
+    np.testing.assert_array_equal(rows["age"], np.array([1, np.nan, 3], np.float32))
+    assert rows["sort"].tolist() == ["fig", "", "fig"]
+    assert rows["sold"].tolist() == ["", "", ""]
 
 
 def test_missing_columns_are_named_with_the_nearest_others():

@@ -246,3 +246,18 @@ def test_reading_says_nothing_of_itself(written, caplog):
     with caplog.at_level(logging.INFO):
         read_schema(written(GOOD))
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (pa.array([-70_000_000_000, 0] * (N // 2), pa.timestamp("s")), "-0249-10-15 19:33"),
+        (pa.array([-(10**15), 0] * (N // 2), pa.timestamp("ms")), "-29719-04-05 22:1"),
+        (pa.array([-(10**6), 0] * (N // 2), pa.date32()), "-0768-02-04, 1970-01-01"),
+        (pa.array([1_500_000_000_123_456, 0] * (N // 2), pa.timestamp("us")), "2017-07-14 02:40"),
+    ],
+)
+def test_dates_that_python_does_not_know_are_shown(values, shown):
+    table = table_of(when=values)
+    schema = schema_of(Column("when", "when", "date"))
+    assert shown in schema_text(schema, table)

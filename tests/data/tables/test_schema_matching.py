@@ -10,7 +10,7 @@ import pytest
 from kerastrain.data.source import Classification
 from kerastrain.data.tables.columns import plain_table
 from kerastrain.data.tables.schema import Column, Schema
-from kerastrain.data.tables.schema_matching import matched, without
+from kerastrain.data.tables.schema_matching import check_column, matched, without
 from kerastrain.errors import DataError
 
 N = 40
@@ -79,8 +79,8 @@ A_DAY = datetime.date(2020, 1, 1)
         ("number", "", [A_DAY, A_DAY], "is a number, but its values are of type date32"),
         ("number", "", [1.0, float("inf")], "infinite or too large numbers, the first in row 2"),
         ("boolean", "", ["yes", "no"], "is a boolean, but its values are of type string"),
-        ("boolean", "", [0, 2], "is a boolean, but it holds 2; expected 0 and 1"),
-        ("boolean", "", [0.5, 1.0], "is a boolean, but it holds 0.5"),
+        ("boolean", "", [0, 2], "is a boolean, but row 2 holds 2; expected 0 and 1"),
+        ("boolean", "", [0.5, 1.0], "is a boolean, but row 1 holds 0.5"),
         ("category", "", [A_DAY, A_DAY], "is a category, but its values are of type date32"),
         ("category", "", [[1], [2]], "is a category, but its values are of type list"),
         ("category", "float32", [0.5, 1.0], 'row 1 holds 0.5. Say "dtype": "string"'),
@@ -117,3 +117,18 @@ def test_inputs_that_cannot_be_names_beside_each_other_are_refused(inputs, says)
     columns = (Column("first", inputs[0], "number"), Column("second", inputs[1], "number"))
     with pytest.raises(DataError, match=says):
         matched(schema_of(*columns), table_of(first=[1, 2] * 20, second=[1, 2] * 20), source="t")
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "values", "says"),
+    [
+        ("number", "", [1.0, float("inf")], "row 2,002: inf"),
+        ("boolean", "", [0, 7], "row 2,002 holds 7"),
+        ("category", "float32", [1, 2.5], "row 2,002 holds 2.5"),
+        ("date", "", ["2020-01-01", "soon"], "row 2,002 holds 'soon'"),
+    ],
+)
+def test_a_row_is_named_by_its_number_in_the_whole_table(kind, dtype, values, says):
+    column = Column("a", "a", kind, dtype)
+    with pytest.raises(DataError, match=says):
+        check_column(column, pa.chunked_array([values]), first_row=2000)

@@ -155,7 +155,7 @@ def test_with_many_ties_the_shares_come_as_near_as_they_can():
     [
         [datetime.datetime(2020, 1, 1, hour) for hour in range(10)],
         pa.array([10 * hour for hour in range(10)], pa.timestamp("s", "Europe/Berlin")),
-        [f"2020-01-0{day}" for day in range(10)],
+        [f"2020-01-{day:02d}" for day in range(1, 11)],
         list(range(10)),
     ],
 )
@@ -170,7 +170,8 @@ def test_dates_times_numbers_and_iso_texts_are_times(values):
         ([1] * 50 + [2] * 50, "has 2 different times"),
         ([True, False] * 10, "has 2 different times"),
         ([1, None, 3, 4], "missing in 1 of 4 rows"),
-        ([[1], [2]], "expected dates, or numbers or text that rise"),
+        ([f"{day}/01/2011" for day in range(10, 20)], "holds '10/01/2011'"),
+        ([[1], [2]], "expected dates, or numbers that rise"),
     ],
 )
 def test_a_column_that_is_no_time_is_refused(values, says):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -165,3 +166,113 @@ def test_an_infinity_is_named_by_its_row_of_the_whole_table(tmp_path):
 def test_what_needs_the_whole_table_is_refused(written, option):
     with pytest.raises(OptionsError, match=f"--{option} needs the whole table"):
         load(written, "kind", **{option: "row"})
+
+
+# What only rows outside of the sample show.
+
+
+@pytest.fixture
+def small_sample(monkeypatch):
+    monkeypatch.setattr(streaming, "SAMPLE_ROWS", 100)
+
+
+def with_last(path: Path, column: str, values: list, last) -> Path:
+    """A table whose column is `values` again and again, but in row 2,901."""
+    values = [values[row % len(values)] for row in range(N)]
+    values[2900] = last
+    kinds = np.array(["a", "b"])[np.arange(N) % 2]
+    pq.write_table(pa.table({column: values, "x": np.arange(N) * 0.5, "kind": kinds}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "last", "says"),
+    [
+        ({"kind": "boolean"}, [0, 1], 7, "row 2,901 holds 7; expected 0 and 1"),
+        (
+            {"kind": "category", "dtype": "float32"},
+            [1.0, 2.0],
+            2.5,
+            r"row 2,901 holds 2\.5",
+        ),
+        ({"kind": "date"}, ["2020-01-01"], "soon", "row 2,901 holds 'soon'"),
+    ],
+)
+@pytest.mark.usefixtures("small_sample")
+def test_every_row_is_compared_with_a_given_schema(tmp_path, column, values, last, says):
+    schema = {
+        "columns": [{"name": "a", **column}, {"name": "x", "kind": "number"}],
+        "target": "kind",
+        "task": {"kind": "classification", "classes": ["a", "b"]},
+        "left_out": {},
+    }
+    (tmp_path / "schema.json").write_text(json.dumps(schema))
+    path = with_last(tmp_path / "t.parquet", "a", values, last)
+    with pytest.raises(DataError, match=says):
+        load(path, "kind", ignore_columns=(), schema=str(tmp_path / "schema.json"))
+    path = with_last(tmp_path / "t.parquet", "a", values, values[0])
+    data = load(path, "kind", ignore_columns=(), schema=str(tmp_path / "schema.json"))
+    assert len(data.train) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "last", "kind", "dtype"),
+    [
+        ("flag", [0, 1], 5, "number", "float32"),
+        ("flag", [0, 1], -1, "number", "float32"),
+        ("flag", [0, 1], None, "boolean", "float32"),
+        ("flag", [False, True], True, "boolean", "float32"),
+        ("type", [1, 2, 3], 4, "category", "float32"),
+        ("type", [1, 2, 3], 2**24 + 1, "category", "string"),
+    ],
+)
+@pytest.mark.usefixtures("small_sample")
+def test_the_range_of_all_rows_decides_what_a_column_is(tmp_path, name, values, last, kind, dtype):
+    path = with_last(tmp_path / "t.parquet", name, values, last)
+    data = load(path, "kind", ignore_columns=())
+    (column,) = (c for c in data.description["schema"]["columns"] if c["name"] == name)
+    assert (column["kind"], column["dtype"]) == (kind, dtype)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_split_without_weight_is_refused_as_in_memory(tmp_path, split):
+    called = {"val": "validation"}
+    splits = [called.get(name, name) for name in table()["split"].to_pylist()]
+    weights = [0.0 if name == split else 1.0 for name in splits]
+    path = tmp_path / "t.parquet"
+    pq.write_table(table().append_column("w", pa.array(weights)), path)
+    with pytest.raises(DataError, match=f"--weights=w is 0 in every {split} row"):
+        load(path, "kind", weights="w", split_column="split")
+
+
+def test_a_fifth_of_the_training_rows_validates_where_the_split_column_names_none(tmp_path):
+    path = tmp_path / "t.parquet"
+    names = pa.array(["train" if row < 2500 else "test" for row in range(N)])
+    pq.write_table(table().drop_columns(["split"]).append_column("split", names), path)
+    data = load(path, "kind", split_column="split")
+    held = rows_of(data)
+    assert held["test"].tolist() == list(range(2500, N))
+    assert held["validation"].max() < 2500
+    assert len(held["validation"]) == pytest.approx(500, rel=0.15)
+    assert len(data.train) + len(held["validation"]) == 2500
+
+
+@pytest.mark.parametrize("lacking", ["train", "test"])
+def test_a_split_column_without_training_or_test_rows_is_refused(tmp_path, lacking):
+    path = tmp_path / "t.parquet"
+    other = {"train": "test", "test": "train"}[lacking]
+    names = pa.array([other, "val"] * (N // 2))
+    pq.write_table(table().drop_columns(["split"]).append_column("split", names), path)
+    with pytest.raises(DataError, match=f"'split' gives no row to '{lacking}'"):
+        load(path, "kind", split_column="split")
+
+
+def test_a_split_column_that_is_not_there_is_named(written):
+    with pytest.raises(DataError, match="no column 'splits'.*mean 'split'"):
+        load(written, "kind", split_column="splits")
+
+
+def test_a_disk_that_takes_nothing_is_told_without_a_traceback(written):
+    (written.parent / ".tables").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="cannot be written to .*choose another --workdir"):
+        load(written, "kind")

@@ -222,10 +222,38 @@ def test_a_column_that_a_file_lacks_is_named(table, tmp_path):
         load(table(), "sold", test_data=str(path))
 
 
-def test_types_that_do_not_go_together_are_named(table, tmp_path):
+def test_numbers_in_one_file_and_text_in_another_are_text_as_it_is_written(table):
+    codes = [f"0{row % 3}" for row in range(N)]
     test = table("test.csv", n=20, size=["many"] * 20)
-    with pytest.raises(DataError, match="of different types.*size"):
-        load(table(), "sold", test_data=test)
+    loaded = load(table(size=codes), "sold", test_data=test)
+    assert loaded.table["size"].to_pylist() == [*codes, *["many"] * 20]
+    kinds = {column.name: column.kind for column in loaded.schema.columns}
+    assert kinds == {"size": "category", "kind": "category", "price": "number"}
+
+
+def parquet(path, **columns) -> str:
+    n = len(next(iter(columns.values())))
+    pq.write_table(pa.table({**columns, "sold": ["no", "yes"] * (n // 2)}), path)
+    return str(path)
+
+
+def test_dates_of_one_file_and_times_of_another_are_times(tmp_path):
+    days = pa.array(range(N), pa.date32())
+    times = pa.array([row * 3600 for row in range(20)], pa.timestamp("ms"))
+    train = parquet(tmp_path / "train.parquet", when=days)
+    for split in ({}, {"validation_data": parquet(tmp_path / "val.parquet", when=days[:10])}):
+        test = parquet(tmp_path / "test.parquet", when=times)
+        loaded = load(train, "sold", test_data=test, **split)
+        assert loaded.table["when"].type == pa.timestamp("ms")
+        assert loaded.table.num_rows == N + 20 + 10 * len(split)
+
+
+def test_types_that_do_not_go_together_are_named_with_both_files(tmp_path):
+    train = parquet(tmp_path / "train.parquet", size=[[row] for row in range(N)])
+    test = parquet(tmp_path / "test.parquet", size=list(range(20)))
+    says = r"'size' is int64 in .*test\.parquet, but list.* in .*train\.parquet; expected .*Convert"
+    with pytest.raises(DataError, match=says):
+        load(train, "sold", test_data=test)
 
 
 def test_a_class_that_only_the_test_file_has_is_a_class(table):
@@ -352,3 +380,11 @@ def test_a_column_that_names_splits_is_told_of_unless_it_is_used(table, caplog):
     load(path, "sold", split_column="part")
     load(path, "sold", ignore_columns=("part",))
     assert "part" not in caplog.text
+
+
+def test_codes_too_large_for_numbers_are_learned_as_they_are_written(table):
+    codes = [f"036000291{row % 3}52" for row in range(N)]
+    loaded = load(table(product_code=codes), "sold")
+    (column,) = [column for column in loaded.schema.columns if column.name == "product_code"]
+    assert (column.kind, column.dtype) == ("category", "string")
+    assert loaded.table["product_code"].to_pylist() == codes

@@ -1,0 +1,98 @@
+"""Runs on tables, from the command to the published model, in this process."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kerastrain.cli import evaluate, explain
+from kerastrain.cli.command_line import parse_flags
+from kerastrain.errors import ResumeError
+from kerastrain.export import verification
+from kerastrain.export.manifest import read_manifest
+from kerastrain.options import TableOptions, TrainOptions
+from kerastrain.run import run_recipe
+
+N = 300
+
+
+@pytest.fixture(autouse=True)
+def checked_here(monkeypatch):
+    here = SimpleNamespace(check=verification.check)
+    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+
+
+def write(path, *, seed=0, rows=N) -> str:
+    random = np.random.default_rng(seed)
+    size, soil = random.normal(size=rows).round(3), random.choice(["clay", "sand"], rows)
+    lines = [f"{s},{k},{'yes' if s > 0 else 'no'}" for s, k in zip(size, soil, strict=True)]
+    path.write_text("\n".join(["size,soil,grows", *lines]))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run with test rows of their own: its options."""
+    folder = tmp_path_factory.mktemp("runs")
+    table = TableOptions(test_data=write(folder / "test.csv", seed=1, rows=80))
+    options = TrainOptions(
+        recipe="tabular_linear",
+        data=write(folder / "data.csv"),
+        target="grows",
+        workdir=str(folder / "run"),
+        max_epochs=3,
+        jit="off",
+        table=table,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        here = SimpleNamespace(check=verification.check)
+        patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+        run_recipe(options)
+    return options
+
+
+def changed(options: TrainOptions, **table) -> TrainOptions:
+    values = options.to_json()
+    return TrainOptions.from_json({**values, "table": {**values["table"], **table}})
+
+
+def test_a_run_leaves_its_schema_and_what_its_rows_were_like(finished, tmp_path):
+    schema = json.loads((tmp_path.joinpath(finished.workdir) / "schema.json").read_text())
+    assert [column["name"] for column in schema["columns"]] == ["size", "soil"]
+    version = tmp_path.joinpath(finished.workdir) / "export" / "tabular_linear" / "1"
+    data = read_manifest(version)["data"]
+    assert data["schema"] == schema and data["statistics"]["rows"] == 240
+
+
+def test_a_finished_run_is_not_one_on_other_test_rows(finished, tmp_path):
+    assert run_recipe(finished).already_finished
+    other = write(tmp_path / "other.csv", seed=2, rows=80)
+    with pytest.raises(ResumeError, match="other data"):
+        run_recipe(changed(finished, test_data=other))
+
+
+def test_a_finished_run_is_one_on_the_same_rows_elsewhere(finished, tmp_path):
+    same = write(tmp_path / "moved.csv", seed=1, rows=80)
+    assert run_recipe(changed(finished, test_data=same)).already_finished
+
+
+def test_a_finished_run_knows_its_own_schema(finished, tmp_path):
+    own = tmp_path.joinpath(finished.workdir) / "schema.json"
+    assert run_recipe(changed(finished, schema=str(own))).already_finished
+    edited = json.loads(own.read_text())
+    del edited["columns"][1]
+    (tmp_path / "edited.json").write_text(json.dumps(edited))
+    with pytest.raises(ResumeError, match="other data"):
+        run_recipe(changed(finished, schema=str(tmp_path / "edited.json")))
+
+
+@pytest.mark.parametrize("command", [evaluate, explain])
+def test_test_rows_may_have_moved(finished, tmp_path, command, capsys):
+    same = write(tmp_path / "moved.csv", seed=1, rows=80)
+    arguments = [f"--workdir={finished.workdir}", f"--test_data={same}", "--json"]
+    assert command.run(parse_flags("command", command.FLAGS, arguments)) == 0
+    assert json.loads(capsys.readouterr().out)
