@@ -132,8 +132,9 @@ class TableCache:
             data = self.read()
             if data is None:
                 raise DataError(
-                    f"The encoded table cannot be written to {self.folder}: {error.strerror or error}. Free "
-                    "space there, or choose another --workdir; the table lies beside it."
+                    f"The encoded table cannot be written to {self.folder}: "
+                    f"{error.strerror or error}. Free space there, or choose another --workdir; "
+                    "the table lies beside it."
                 ) from error
             return data
 

@@ -124,6 +124,9 @@ def cast_column(column: Values, kind: pa.DataType, place: Place) -> Values:
     hint = (
         " A number with decimals can be written in several ways; store the column as text."
         if pa.types.is_floating(column.type) and pa.types.is_string(kind)
+        else " A bool can be written in several ways; store the column as text, or say in the "
+        "schema that it is a boolean."
+        if pa.types.is_boolean(column.type) and pa.types.is_string(kind)
         else " Correct the value, or leave it empty (missing)."
     )
     raise DataError(
@@ -136,6 +139,8 @@ def cast_column(column: Values, kind: pa.DataType, place: Place) -> Values:
 def _can_be(values: Values, kind: pa.DataType) -> bool:
     if pa.types.is_null(kind):
         return values.null_count == len(values)
+    if pa.types.is_boolean(values.type) and pa.types.is_string(kind):
+        return values.null_count == len(values)  # True, true or 1: it has not one text.
     if _is_time_text(values, kind):
         return pc.all(pc.match_substring_regex(values, _TIME)).as_py() is not False
     if pa.types.is_floating(values.type) and pa.types.is_string(kind):

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kerastrain.data.tables.columns import is_date, is_number, number_values, text_values
 from kerastrain.data.tables.schema import (

@@ -5,28 +5,26 @@
     )                            # data.train lies on disk (kerastrain.data.stored)
 
 The first reading draws a sample, by which schema and encoding are decided, and looks at every
-target, at the range of every number and at the splits of --split_column. The second one encodes every row; training rows go to disk, validation and test rows,
-HELD_OUT_ROWS each at the most, stay in memory.
+target, at the range of every number and at the splits of --split_column. The second one encodes
+every row; training rows go to disk, validation and test rows, HELD_OUT_ROWS each at the most
+(unless --split_column names more), stay in memory.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from kerastrain.data.source import Classification, Data, Examples
+from kerastrain.data.source import Data, Examples
 from kerastrain.data.stored import ExamplesWriter
 from kerastrain.data.tables.cache import write_all_but_train
-from kerastrain.data.tables.columns import expanded, is_number, raw_columns, taken
+from kerastrain.data.tables.columns import expanded, raw_columns, taken
 from kerastrain.data.tables.encoding import Encoder, Scaling, fit_encoder
 from kerastrain.data.tables.loaded import (
     class_factors,
@@ -37,29 +35,24 @@ from kerastrain.data.tables.loaded import (
     weighted,
 )
 from kerastrain.data.tables.reading import TableFiles
-from kerastrain.data.tables.schema import MAX_FLOAT32_CODE, Column, Schema
-from kerastrain.data.tables.schema_file import schema_text
+from kerastrain.data.tables.schema import Schema
 from kerastrain.data.tables.schema_matching import check_column
 from kerastrain.data.tables.splitting import FRACTIONS, VALIDATION_OF_TRAIN, named_splits
 from kerastrain.data.tables.statistics import table_statistics
-from kerastrain.data.tables.table import decide_schema, row_weights
+from kerastrain.data.tables.survey import Survey, numbered_batches, survey_table, uniform
+from kerastrain.data.tables.table import codes_as_text, row_weights
 from kerastrain.data.tables.target import target_values
 from kerastrain.errors import DataError, OptionsError
 from kerastrain.options import TrainOptions
 
 logger = logging.getLogger(__name__)
 
-# Rows by which schema and encoding are decided.
-SAMPLE_ROWS = 200_000
 # Of validation and test each, by chance: 200,000 rows tell a share to 0.1 %.
 HELD_OUT_ROWS = 200_000
-BATCH_ROWS = 131_072
-# More different values than that are no classes.
-MAX_CLASSES = 10_000
 # Encoded in memory a table takes about so many times what it takes as it is.
 COPIES = 4
 
-_SPLIT_SALT, _SAMPLE_SALT = 1, 2
+_SPLIT_SALT = 1
 
 
 def is_to_stream(files: TableFiles, options: TrainOptions) -> bool:
@@ -88,12 +81,17 @@ def write_streamed(
         DataError: the table cannot be used.
     """
     _check_options(options)
-    survey = _surveyed(files, options, schema)
+    survey = survey_table(files, options, schema)
+    assert survey.schema is not None and survey.sample is not None
+    texts = codes_as_text(survey.schema, survey.sample)
+    if texts:
+        files = files.with_text(texts)
+        survey = survey_table(files, options, schema)
     plan = _planned(survey, options, numbers)
     held_out: dict[str, list[_Part]] = {"validation": [], "test": []}
     trained, has_weight = 0, False
     with ExamplesWriter(folder / "train") as writer:
-        for first, table in _numbered(files):
+        for first, table in numbered_batches(files):
             _check_batch(table, plan.schema, first)
             for split, part in _encoded(table, first, plan, options):
                 if split == "train":
@@ -127,24 +125,6 @@ def write_streamed(
         },
     )
     write_all_but_train(folder, data, in_memory=False)
-
-
-@dataclass
-class _Survey:
-    """What the first reading found: all rows counted, a sample kept.
-
-    Attributes:
-        spans: the least and the greatest value of every column of numbers.
-        splits: rows of each split by --split_column.
-    """
-
-    rows: int = 0
-    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
-    splits: Counter[str] = field(default_factory=Counter)
-    sample: pa.Table | None = None
-    sample_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    missing: dict[str, int] = field(default_factory=dict)
-    schema: Schema | None = None
 
 
 @dataclass(frozen=True)
@@ -187,100 +167,7 @@ def _check_options(options: TrainOptions) -> None:
             )
 
 
-def _numbered(files: TableFiles) -> Iterator[tuple[int, pa.Table]]:
-    first = 0
-    for table in files.batches(rows=BATCH_ROWS):
-        yield first, table
-        first += table.num_rows
-
-
-def _surveyed(files: TableFiles, options: TrainOptions, given: Schema | None) -> _Survey:
-    """One reading: a sample that is uniform whatever the order of the rows, and every target."""
-    survey, kept, keys = _Survey(), [], []
-    limit, target = 1.0, (options.target or (given.target if given else "")) or ""
-    values: set[object] = set()
-    for first, table in _numbered(files):
-        survey.rows += table.num_rows
-        for name in table.column_names:
-            survey.missing[name] = survey.missing.get(name, 0) + table[name].null_count
-        _widen_spans(survey.spans, table)
-        _count_splits(survey.splits, table, options)
-        _check_target_complete(table[target], target, first)
-        if len(values) <= MAX_CLASSES:
-            values.update(pc.unique(table[target]).to_pylist())
-        draws = _uniform(np.arange(first, first + table.num_rows), options.seed, _SAMPLE_SALT)
-        chosen = np.flatnonzero(draws < limit)
-        kept.append(table.take(pa.array(chosen)))
-        keys.append(draws[chosen])
-        survey.sample_rows = np.concatenate([survey.sample_rows, first + chosen])
-        while len(survey.sample_rows) > 2 * SAMPLE_ROWS:
-            limit /= 2
-            stay = np.concatenate(keys) < limit
-            kept = [pa.concat_tables(kept).filter(pa.array(stay))]
-            keys = [np.concatenate(keys)[stay]]
-            survey.sample_rows = survey.sample_rows[stay]
-    if not kept:
-        raise DataError(f"{options.data} has no rows.")
-    survey.sample = pa.concat_tables(kept).combine_chunks()
-    schema = decide_schema(survey.sample, options, given)
-    columns = tuple(
-        dataclasses.replace(column, missing=survey.missing[column.name])
-        for column in schema.columns
-    )
-    if given is None:
-        columns = tuple(_of_span(column, survey.spans.get(column.name)) for column in columns)
-    task = schema.task
-    if isinstance(task, Classification) and len(values) <= MAX_CLASSES and given is None:
-        # A rare class may not be in the sample.
-        task = _with_all_classes(task, values)
-    survey.schema = dataclasses.replace(schema, columns=columns, task=task)
-    logger.info("%s", schema_text(survey.schema, survey.sample))
-    return survey
-
-
-def _widen_spans(spans: dict[str, tuple[float, float]], table: pa.Table) -> None:
-    for name in table.column_names:
-        if is_number(table[name].type) and table[name].null_count < len(table[name]):
-            span = pc.min_max(table[name]).as_py()
-            low, high = spans.get(name, (span["min"], span["max"]))
-            spans[name] = min(low, span["min"]), max(high, span["max"])
-
-
-def _of_span(column: Column, span: tuple[float, float] | None) -> Column:
-    """The column as its greatest values say, which may not be in the sample."""
-    low, high = span or (0, 1)
-    if column.kind == "boolean" and not 0 <= low <= high <= 1:
-        return dataclasses.replace(column, kind="number")
-    is_code = (column.kind, column.dtype) == ("category", "float32")
-    if is_code and max(abs(low), abs(high)) > MAX_FLOAT32_CODE:
-        return dataclasses.replace(column, dtype="string")
-    return column
-
-
-def _count_splits(splits: Counter[str], table: pa.Table, options: TrainOptions) -> None:
-    column = options.table.split_column
-    if column in table.column_names:  # If not, `decide_schema` tells.
-        splits.update(named_splits(table[column], column).tolist())
-
-
-def _with_all_classes(task: Classification, values: set[object]) -> Classification:
-    if values <= {True, False} and all(isinstance(value, bool) for value in values):
-        return task
-    if isinstance(task.classes[0], str):
-        return Classification(tuple(sorted(str(value) for value in values)))
-    return Classification(tuple(sorted({int(value) for value in values})))  # type: ignore[call-overload]
-
-
-def _check_target_complete(column: pa.ChunkedArray, name: str, first: int) -> None:
-    if column.null_count:
-        row = first + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise DataError(
-            f"The target '{name}' is missing in row {row + 1:,} (the first row after the header "
-            "is 1). Remove such rows or fill them."
-        )
-
-
-def _planned(survey: _Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
+def _planned(survey: Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
     schema, table = survey.schema, survey.sample
     assert schema is not None and table is not None
     shares = _shares(survey, options)
@@ -293,9 +180,13 @@ def _planned(survey: _Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
     targets = target_values(table[schema.target], schema.task)[rows]
     warn_of(columns, targets, schema, options.table)
     weights = row_weights(table, options.table)
-    own = None if weights is None else weights[rows]
-    scale = 1.0 if own is None else float(own.mean()) or 1.0
-    factors = class_factors(targets, own, schema) if options.table.balance else None
+    scale = 1.0 if weights is None else float(weights[rows].mean()) or 1.0
+    factors = None
+    if options.table.balance:
+        classes = getattr(schema.task, "classes", ())
+        counted = [survey.classes[_as_target(value, table[schema.target])] for value in classes]
+        # A row for each class, which weighs what all of its rows do.
+        factors = class_factors(np.arange(len(classes)), np.array(counted), schema)
     return _Plan(
         schema=schema,
         encoder=encoder,
@@ -307,6 +198,11 @@ def _planned(survey: _Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
     )
 
 
+def _as_target(value: object, target: pa.ChunkedArray) -> object:
+    """A class as the column holds it: bools are the classes "false" and "true"."""
+    return value == "true" if pa.types.is_boolean(target.type) else value
+
+
 def _encoded(
     table: pa.Table, first: int, plan: _Plan, options: TrainOptions
 ) -> Iterator[tuple[str, _Part]]:
@@ -314,7 +210,7 @@ def _encoded(
     splits = _splits_of(table, numbers, options, plan.shares)
     columns = raw_columns(table, plan.schema)
     targets = target_values(table[plan.schema.target], plan.schema.task, first_row=first)
-    weights = row_weights(table, options.table)
+    weights = row_weights(table, options.table, first_row=first)
     if weights is not None:
         weights = (weights / plan.scale).astype(np.float32)
     whole = Examples(plan.encoder.encode(columns), targets, weights)
@@ -341,7 +237,7 @@ def _has_weight(examples: Examples) -> bool:
     return examples.weights is None or bool(np.any(examples.weights))
 
 
-def _shares(survey: _Survey, options: TrainOptions) -> dict[str, float]:
+def _shares(survey: Survey, options: TrainOptions) -> dict[str, float]:
     """Of the splits by chance; with --split_column, of the training rows that validate."""
     column = options.table.split_column
     if column is None:
@@ -362,25 +258,13 @@ def _splits_of(
     table: pa.Table, rows: np.ndarray, options: TrainOptions, shares: dict[str, float]
 ) -> np.ndarray:
     """The split of each row: by its number alone, or by --split_column."""
-    draws = _uniform(rows, options.seed, _SPLIT_SALT)
+    draws = uniform(rows, options.seed, _SPLIT_SALT)
     if options.table.split_column is not None:
         named = named_splits(table[options.table.split_column], options.table.split_column)
         held_out = (named == "train") & (draws < shares["validation"])
         return np.where(held_out, "validation", named)
     borders = np.cumsum([shares[name] for name in FRACTIONS])[:-1]
     return np.array(list(FRACTIONS))[np.searchsorted(borders, draws, side="right")]
-
-
-def _uniform(rows: np.ndarray, seed: int, salt: int) -> np.ndarray:
-    """float64 [n] in [0, 1): a function of each row's number alone.
-
-    SplitMix64 (Steele, Lea and Flood 2014) of the number.
-    """
-    with np.errstate(over="ignore"):
-        x = rows.astype(np.uint64) + np.uint64((seed << 8) + salt) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (x ^ (x >> np.uint64(31))) / 2.0**64
 
 
 def _joined(parts: list[_Part], split: str) -> _Part:

@@ -283,8 +283,11 @@ def _ignored(options: TableOptions, table: pa.Table, target: str) -> dict[str, s
     return reasons
 
 
-def row_weights(table: pa.Table, options: TableOptions) -> np.ndarray | None:
+def row_weights(table: pa.Table, options: TableOptions, *, first_row: int = 0) -> np.ndarray | None:
     """float64 [n] of --weights.
+
+    Args:
+        first_row: the number (from 0) of the table's first row, for messages.
 
     Raises:
         DataError: they are no weights.
@@ -300,7 +303,7 @@ def row_weights(table: pa.Table, options: TableOptions) -> np.ndarray | None:
     bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     if len(bad):
         raise DataError(
-            f"--weights={options.weights}: row {bad[0] + 1} holds {values[bad[0]]:g}; expected "
-            "numbers of at least 0 in every row."
+            f"--weights={options.weights}: row {first_row + bad[0] + 1:,} holds "
+            f"{values[bad[0]]:g}; expected numbers of at least 0 in every row."
         )
     return values

@@ -175,7 +175,7 @@ def test_files_of_a_folder_with_other_columns(tmp_path):
     [
         ({"balance": True}, "--balance is for classes, but 'age' is predicted as a number"),
         ({"split_column": "city"}, "'city' holds .*; expected train, validation or test"),
-        ({"split_time": "bought"}, "'bought' has 2 different times"),
+        ({"split_time": "bought"}, "'bought' holds .*; to split by time, expected dates"),
         ({"split_group": "bought"}, "'bought' has 2 groups"),
         ({"weights": "city"}, "--weights=city is a column of type string"),
         ({"schema": "/nonsuch.json"}, "--schema=/nonsuch.json cannot be read"),

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from kerastrain.data.stored import StoredExamples
-from kerastrain.data.tables import streaming
+from kerastrain.data.tables import survey
 from kerastrain.data.tables.loading import load_table_data
 from kerastrain.errors import DataError, OptionsError
 from kerastrain.options import TableOptions, TrainOptions
@@ -47,7 +47,7 @@ def written(tmp_path):
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(streaming, "BATCH_ROWS", 700)
+    monkeypatch.setattr(survey, "BATCH_ROWS", 700)
 
 
 def load(path: Path, target: str, **options):
@@ -105,7 +105,7 @@ def test_the_size_of_batches_and_the_kind_of_file_make_no_difference(
     other.parent.mkdir()
     pyarrow.csv.write_csv(table(), other)
     assert load(other, "kind").fingerprint() == first.fingerprint()
-    monkeypatch.setattr(streaming, "BATCH_ROWS", 1111)
+    monkeypatch.setattr(survey, "BATCH_ROWS", 1111)
     shutil.rmtree(tmp_path / ".tables")
     again = load(written, "kind")
     for name, array in first.train.inputs.items():
@@ -113,7 +113,7 @@ def test_the_size_of_batches_and_the_kind_of_file_make_no_difference(
 
 
 def test_a_small_sample_still_knows_every_class(tmp_path, monkeypatch):
-    monkeypatch.setattr(streaming, "SAMPLE_ROWS", 100)
+    monkeypatch.setattr(survey, "SAMPLE_ROWS", 100)
     rare = (
         table()
         .drop_columns(["kind"])
@@ -140,7 +140,7 @@ def test_weights_and_balance_reach_the_training_rows(written):
     data = load(written, "kind", weights="weight", balance=True, split_column="split")
     weights, targets = np.asarray(data.train.weights), np.asarray(data.train.targets)
     sums = np.bincount(targets, weights=weights)
-    assert sums[0] == pytest.approx(sums[1], rel=1e-4)
+    assert sums[0] == pytest.approx(sums[1], rel=0.05)  # counted over all rows
     assert len(set(data.test.weights.round(4))) == 3
 
 
@@ -173,7 +173,7 @@ def test_what_needs_the_whole_table_is_refused(written, option):
 
 @pytest.fixture
 def small_sample(monkeypatch):
-    monkeypatch.setattr(streaming, "SAMPLE_ROWS", 100)
+    monkeypatch.setattr(survey, "SAMPLE_ROWS", 100)
 
 
 def with_last(path: Path, column: str, values: list, last) -> Path:
@@ -276,3 +276,21 @@ def test_a_disk_that_takes_nothing_is_told_without_a_traceback(written):
     (written.parent / ".tables").write_text("a file where the folder should be")
     with pytest.raises(DataError, match="cannot be written to .*choose another --workdir"):
         load(written, "kind")
+
+
+def test_a_class_that_is_rare_has_its_share_with_balance(tmp_path, monkeypatch):
+    monkeypatch.setattr(survey, "SAMPLE_ROWS", 100)
+    kinds = ["rare" if row % 300 == 7 else "ab"[row % 2] for row in range(N)]
+    path = tmp_path / "rare.parquet"
+    pq.write_table(pa.table({"x": np.arange(N) * 0.5, "kind": kinds}), path)
+    data = load(path, "kind", ignore_columns=(), balance=True)
+    sums = np.bincount(np.asarray(data.train.targets), weights=np.asarray(data.train.weights))
+    assert sums == pytest.approx(np.full(3, sums.mean()), rel=0.4)
+
+
+def test_codes_too_large_for_numbers_are_learned_as_they_are_written(tmp_path):
+    lines = [f"036000291{row % 3}52,{'ab'[row % 2]}" for row in range(N)]
+    path = tmp_path / "codes.csv"
+    path.write_text("\n".join(["product_code,kind", *lines]))
+    data = load(path, "kind", ignore_columns=())
+    assert set(data.test_rows["product_code"]) == {f"036000291{i}52" for i in range(3)}
