@@ -56,6 +56,8 @@ DAMAGES = (
     zlib.error,
     pa.ArrowException,
 )
+# To be raised when the same table would be encoded otherwise than before.
+FORMAT = 1
 # Smaller tables are read and encoded in about the time that reading the cache takes.
 LEAST_BYTES = 64 << 20
 
@@ -94,7 +96,7 @@ class TableCache:
             "table": {name: v for name, v in table.items() if name not in TABLE_LOCATIONS},
             "schema": None if schema is None else schema.sha256(),
             "numbers": numbers,
-            "versions": [kerastrain.__version__, keras.__version__],
+            "versions": [FORMAT, kerastrain.__version__, keras.__version__],
         }
         key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
         return cls(Path(options.workdir or "runs/x").parent / FOLDER / key[:20])
