@@ -123,7 +123,13 @@ def perceptron(loaded: Loaded, rows: dict[str, np.ndarray], seed: int) -> float:
         sparse_threshold=0,
     )
     encoded.fit(table[loaded.splits["train"]])
-    network = kind((256, 256), batch_size=256, early_stopping=True, random_state=seed, max_iter=100)
+    network = kind(
+        hidden_layer_sizes=(256, 256),
+        batch_size=256,
+        early_stopping=True,
+        random_state=seed,
+        max_iter=100,
+    )
     return _scored(network, encoded.transform(table).astype(np.float32), loaded)
 
 

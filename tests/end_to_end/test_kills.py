@@ -12,7 +12,7 @@ import killing
 import pytest
 from killing import CNN, MLP, assert_same
 
-TABLE = ("--recipe=tabular", "--target=median_house_value", "--max_epochs=12")
+TABLE = ("--recipe=tabular_mlp", "--target=median_house_value", "--max_epochs=12")
 
 
 def kill_and_go_on(workdir, flags, conditions, environment=None):
