@@ -80,8 +80,10 @@ def looks_like_splits(table: pa.Table) -> str | None:
     """A column that seems to say which rows train and test, if there is one."""
     for name in table.column_names:
         if pa.types.is_string(table[name].type):
-            texts = pc.unique(table[name]).to_pylist()
-            if len(texts) > 1 and all(str(text).strip().lower() in NAMES for text in texts):
+            texts = pc.unique(table[name])
+            if 1 < len(texts) <= len(NAMES) and {
+                str(text).strip().lower() for text in texts.to_pylist()
+            } <= set(NAMES):
                 return name
     return None
 

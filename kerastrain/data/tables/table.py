@@ -105,8 +105,8 @@ def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) 
         )
     schema = decide_schema(table, options, given)
     texts = codes_as_text(schema, table)
-    if texts and not parts:
-        table = files.with_text(texts).read()
+    if texts:
+        table, parts = _read(files.with_text(texts), options, given)
     logger.info("%s", schema_text(schema, table))
     targets = target_values(table[schema.target], schema.task)
     labels = targets if isinstance(schema.task, Classification) else None

@@ -388,3 +388,10 @@ def test_codes_too_large_for_numbers_are_learned_as_they_are_written(table):
     (column,) = [column for column in loaded.schema.columns if column.name == "product_code"]
     assert (column.kind, column.dtype) == ("category", "string")
     assert loaded.table["product_code"].to_pylist() == codes
+
+
+def test_so_are_those_of_test_rows_in_a_file_of_their_own(table):
+    codes = [f"036000291{row % 3}52" for row in range(N)]
+    test = table("test.csv", n=30, product_code=codes[:30])
+    loaded = load(table(product_code=codes), "sold", test_data=test)
+    assert loaded.table["product_code"].to_pylist() == codes + codes[:30]
