@@ -23,10 +23,36 @@ DEPENDENCIES = [
     "scikit-learn>=1.5,<1.10",
     "rich>=13.7,<16",
 ]
+PLOT = ["matplotlib>=3.8,<4"]
+SERVE = [
+    "starlette>=0.40,<2",
+    "uvicorn>=0.30,<1",
+    "httptools>=0.6.4,<1",
+    "uvloop>=0.21,<1",
+    "orjson>=3.10,<4",
+    "grpcio>=1.74,<2",
+    "tensorflow-serving-api>=2.21,<2.22",
+]
+FORMATS = [
+    "ai-edge-litert>=2,<3",
+    "onnx>=1.17,<2",
+    "onnxruntime>=1.20,<2",
+    "tf2onnx>=1.16.1,<2",
+    "openvino>=2025.0,<2027",
+]
 EXTRAS = {
-    "plot": ["matplotlib>=3.8,<4"],
+    "plot": PLOT,
+    "serve": SERVE,
+    # Of `kerastrain export`: LiteRT's own runtime, ONNX, OpenVINO.
+    "formats": FORMATS,
     "test": [
-        "matplotlib>=3.8,<4",
+        *PLOT,
+        *SERVE,
+        *FORMATS,
+        # Independent clients of the server.
+        "httpx>=0.27,<1",
+        "ovmsclient>=2023.1",
+        "playwright>=1.50,<2",
         "pytest>=8.3,<10",
         "pytest-timeout>=2.3.1,<3",
         "pytest-xdist>=3.6,<4",
@@ -38,12 +64,6 @@ EXTRAS = {
     ],
     # What the benchmarks compare with, model.fit and a bare XLA loop, comes with TensorFlow.
     "bench": [],
-    "serve": [
-        "starlette>=0.40,<2",
-        "uvicorn>=0.30,<1",
-        "grpcio>=1.74,<2",
-        "tensorflow-serving-api>=2.21,<2.22",
-    ],
 }
 
 setup(
@@ -67,6 +87,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     python_requires=">=3.10,<3.14",
+    package_data={"kerastrain.serving.page": ["*.html", "*.css", "*.js", "*.svg"]},
     packages=[*find_packages(include=["kerastrain", "kerastrain.*"]), "kerastrain.models"],
     # The recipes live at the top level of the checkout and are installed with the package.
     package_dir={"kerastrain.models": "models"},

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class KerastrainError(Exception):
@@ -72,6 +73,20 @@ class TrainingError(KerastrainError):
 
 class ExportError(KerastrainError):
     """The model could not be exported, or its export does not match it."""
+
+
+class Declined(ExportError):
+    """A version was made and checked, and is not published: the user's condition does not hold.
+
+    Attributes:
+        decision: `kerastrain.export.publish_decision.Decision`.
+    """
+
+    exit_status = 3
+
+    def __init__(self, message: str, *, decision: Any):
+        super().__init__(message)
+        self.decision = decision
 
 
 class Interrupted(KerastrainError):

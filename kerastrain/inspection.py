@@ -1,6 +1,6 @@
 """Before the first step: data and model are made, and everything about them is checked.
 
-    found = Inspection(job, workdir, recorded).run()
+    found = Inspection(job, workdir, recorded, process=process).run()
     found.state, found.executor, found.evaluator
 
 At the first start of a run all checks are made; at a later one those that say whether it is
@@ -9,7 +9,6 @@ still the same run. Nothing is written into the work directory.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -23,7 +22,7 @@ from kerastrain.assembly import Assembly
 from kerastrain.callbacks.measurements import measurements_for
 from kerastrain.data.source import Data
 from kerastrain.export import verification
-from kerastrain.export.publishing import rehearse
+from kerastrain.export.publishing import Rehearsal
 from kerastrain.job import Job
 from kerastrain.options import AUTO
 from kerastrain.preflight import (
@@ -76,10 +75,19 @@ class Inspection:
 
     Args:
         recorded: what the run's first start recorded of it; None: this is the first.
+        process: checks the export; None at later starts, where that is known to work.
     """
 
-    def __init__(self, job: Job, workdir: Workdir, recorded: Mapping[str, Any] | None):
+    def __init__(
+        self,
+        job: Job,
+        workdir: Workdir,
+        recorded: Mapping[str, Any] | None,
+        *,
+        process: verification.FreshProcess | None,
+    ):
         self.job = job
+        self.process = process
         self.options = job.options
         self.workdir = workdir
         self.recorded = recorded
@@ -95,28 +103,24 @@ class Inspection:
         """
         began, assembly = time.monotonic(), self.assembly
         self._check_environment()
-        with contextlib.ExitStack() as stack:
-            process = None
-            if self.recorded is None:
-                # While it imports TensorFlow, the data are read and the model is made.
-                process = stack.enter_context(verification.FreshProcess())
-            data = self._load_data()
-            self._settle_learning_rate(data)
-            state = assembly.state(data)
-            self._warn_of_another_rate(state)
-            executor, evaluator = assembly.executor(state, data), assembly.evaluator(state, data)
-            staging = Staging(state)
-            self._check_run(state, data)
-            measurements = measurements_for(
-                self.job.stop_rule,
-                train=data.train,
-                validation=assembly.validation(data),
-                batch_size=executor.batches.batch_size,
-                seed=self.options.seed,
-            )
-            if process is not None:
+        data = self._load_data()
+        self._settle_learning_rate(data)
+        state = assembly.state(data)
+        self._warn_of_another_rate(state)
+        executor, evaluator = assembly.executor(state, data), assembly.evaluator(state, data)
+        staging = Staging(state)
+        self._check_run(state, data)
+        measurements = measurements_for(
+            self.job.stop_rule,
+            train=data.train,
+            validation=assembly.validation(data),
+            batch_size=executor.batches.batch_size,
+            seed=self.options.seed,
+        )
+        if self.process is not None:
+            with Rehearsal(state.model, data, self.process) as rehearsal:
                 self._check_training(state, executor, evaluator, staging)
-                self.preflight.check("export", lambda: rehearse(state.model, data, process))
+                self.preflight.check("export", rehearsal.finish)
         return Inspected(
             data=data,
             state=state,
@@ -133,7 +137,7 @@ class Inspection:
                 "found_learning_rate": assembly.found_rate,
                 "model": describe_model(state.model),
             },
-            export_seconds=None if process is None else self._seconds_since(began),
+            export_seconds=None if self.process is None else self._seconds_since(began),
         )
 
     def _seconds_since(self, began: float) -> float:

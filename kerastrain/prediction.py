@@ -125,7 +125,7 @@ def version_folder(path: Path) -> Path:
         raise ExportError(
             f"{path} holds no published model"
             + (": its run is not finished. Give its train command again." if is_run else
-               " (VERSION/manifest.json, or export/NAME/VERSION/ in a run's work directory).")
+               " (VERSION/saved_model.pb, or export/NAME/VERSION/ in a run's work directory).")
         )  # fmt: skip
     return bases[0] / str(manifest.versions(bases[0])[-1])
 

@@ -8,6 +8,7 @@ the run in the work directory is changed.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from kerastrain.data.source import Data
+from kerastrain.export import verification
 from kerastrain.export.publishing import publish, published_before
 from kerastrain.fitting import Fitting, Parts
 from kerastrain.inspection import Inspected, Inspection
@@ -57,7 +59,12 @@ class Session:
             SignalReceived: everything is saved.
             KerastrainError: whatever the user can correct.
         """
-        found = Inspection(self.job, self.workdir, self.recorded).run()
+        with self._checking_process() as process:
+            return self._run(process)
+
+    def _run(self, process: verification.FreshProcess | None) -> dict[str, Any]:
+        inspection = Inspection(self.job, self.workdir, self.recorded, process=process)
+        found = inspection.run()
         record = self._record(found)
         if self.recorded is None and found.identity["found_learning_rate"] is not None:
             logger.info("Learning rate %g, by a range test.", found.identity["found_learning_rate"])
@@ -80,7 +87,14 @@ class Session:
         self.workdir.stopped_file.unlink(missing_ok=True)
         ended = fitting.run()
         self.starts.beat("exporting", step=ended.step)
-        return self._finish(found, fitting, ended)
+        return self._finish(found, fitting, ended, process)
+
+    def _checking_process(self) -> contextlib.AbstractContextManager[Any]:
+        """Checks the export before the training, and the one after it, at a run's first start.
+
+        While it imports TensorFlow, the data are read and the model is made.
+        """
+        return contextlib.nullcontext() if self.recorded else verification.FreshProcess()
 
     def dry_run(self) -> list[str]:
         """Everything that comes before the first step; nothing is changed or written.
@@ -91,8 +105,9 @@ class Session:
         Raises:
             KerastrainError: what would keep the run from training.
         """
-        inspection = Inspection(self.job, self.workdir, self.recorded)
-        inspection.run()
+        with self._checking_process() as process:
+            inspection = Inspection(self.job, self.workdir, self.recorded, process=process)
+            inspection.run()
         if self.recorded is not None:
             inspection.preflight.check("resume", self._check_newest)
         return inspection.preflight.report()
@@ -172,7 +187,13 @@ class Session:
             checkpoint_every=None if saves is None else in_steps(saves, steps_per_epoch=per_epoch),
         )
 
-    def _finish(self, found: Inspected, fitting: Fitting, ended: Ended) -> dict[str, Any]:
+    def _finish(
+        self,
+        found: Inspected,
+        fitting: Fitting,
+        ended: Ended,
+        process: verification.FreshProcess | None,
+    ) -> dict[str, Any]:
         early_stopping = fitting.early_stopping
         history = found.state.host.get("history", [])
         stopped = explanation(ended, early_stopping=early_stopping, options=self.options)
@@ -195,7 +216,7 @@ class Session:
         # A run that went on and found nothing better has published this model already.
         identity = {name: facts[name] for name in ("recipe", "best", "data")}
         published = published_before(base, identity) or publish(
-            found.state.model, found.data, base=base, facts=facts
+            found.state.model, found.data, base=base, facts=facts, process=process
         )
         result = {
             "ended": ended.reason,

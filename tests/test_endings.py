@@ -38,7 +38,7 @@ EPOCH = 7
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
     """Exports are checked in this process: quick. The fresh one has its own tests."""
-    here = SimpleNamespace(check=verification.check)
+    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
     monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
 
 
@@ -134,14 +134,13 @@ def test_an_evaluation_can_be_broken_off_between_its_calls():
 def test_a_signal_during_the_export_leaves_nothing_half_and_the_next_start_exports(
     tmp_path, monkeypatch
 ):
-    def check(folder):
+    def signalled(folder):
         send(signal.SIGINT)
 
+    checks = iter([verification.check, signalled])  # The first is the rehearsal's.
     with monkeypatch.context() as patch:
-        here = SimpleNamespace(check=verification.check)
-        there = SimpleNamespace(check=check)
-        processes = iter([here, there])  # The first is for the rehearsal.
-        patch.setattr(verification, "FreshProcess", lambda: nullcontext(next(processes)))
+        here = SimpleNamespace(begin=lambda _: None, finish=lambda folder: next(checks)(folder))
+        patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
         with pytest.raises(Interrupted, match="while exporting") as error:
             train(tmp_path / "run")
     assert error.value.exit_status == 130

@@ -23,6 +23,7 @@ from kerastrain.data.tables.schema import Column, Schema
 from kerastrain.data.tables.statistics import table_statistics
 from kerastrain.errors import DataError, ExportError, UsageError
 from kerastrain.export import verification
+from kerastrain.export.manifest import NAME
 from kerastrain.export.publishing import publish
 from kerastrain.prediction import find_model, predict_file
 
@@ -75,7 +76,7 @@ def published(base, task):
     )
     recorded = {"schema": schema.to_json(), "statistics": table_statistics(rows, schema)}
     with pytest.MonkeyPatch.context() as patch:
-        here = SimpleNamespace(check=verification.check)
+        here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
         patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
         publish(model, data, base=base, facts={"data": recorded})
     return lambda table: np.asarray(
@@ -113,9 +114,9 @@ def predicted(model, table, folder, *, name="new.parquet", **settings):
 def edited(base, folder, edit):
     """A copy of the newest version with an edited manifest."""
     shutil.copytree(base / "1", folder / "1")
-    manifest = json.loads((folder / "1" / "manifest.json").read_text())
+    manifest = json.loads((folder / "1" / NAME).read_text())
     edit(manifest)
-    (folder / "1" / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "1" / NAME).write_text(json.dumps(manifest))
     return folder
 
 

@@ -64,7 +64,7 @@ EPOCH = 7
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    here = SimpleNamespace(check=verification.check)
+    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
     monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
     path = tmp_path / "points.py"
     path.write_text(RECIPE)

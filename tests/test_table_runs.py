@@ -22,7 +22,7 @@ N = 300
 
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
-    here = SimpleNamespace(check=verification.check)
+    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
     monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
 
 
@@ -49,7 +49,7 @@ def finished(tmp_path_factory):
         table=table,
     )
     with pytest.MonkeyPatch.context() as patch:
-        here = SimpleNamespace(check=verification.check)
+        here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
         patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
         run_recipe(options)
     return options

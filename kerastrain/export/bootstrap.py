@@ -1,6 +1,7 @@
 """Confidence intervals of an export's metrics, by resampling the test rows.
 
     intervals(task, outputs, targets, resamples=1000)      # {"accuracy": (0.853, 0.866), …}
+    difference_intervals(task, before, after, targets)     # {"accuracy": (0.001, 0.004), …}
 
 The percentile bootstrap (Efron & Tibshirani 1993, chapter 13): draw as many rows as
 there are, with replacement; compute the metric; the interval reaches from the 2.5th
@@ -20,7 +21,7 @@ import numpy as np
 
 from kerastrain.data.source import Task
 from kerastrain.errors import OptionsError
-from kerastrain.export.weighting import metrics_by_weights
+from kerastrain.export.weighting import Metrics, metrics_by_weights
 
 # Draws that share a generator; so the numbers do not depend on the number of threads.
 BLOCK = 50
@@ -48,9 +49,62 @@ def intervals(
     Raises:
         OptionsError: `resamples` or `confidence` is out of range.
     """
+    return _percentile_intervals(
+        metrics_by_weights(task, outputs, targets),
+        _base_weights(weights, len(targets)),
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def difference_intervals(
+    task: Task | None,
+    first: Mapping[str, np.ndarray],
+    second: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """(low, high) of each metric of the second answers minus that of the first.
+
+    The paired bootstrap: every draw of rows is put to both models. Rows that are hard are so
+    for both, so the difference is known better than either metric.
+
+    Args:
+        first, second: two models' answers to the same rows; the others are those of `intervals`.
+
+    Raises:
+        OptionsError: `resamples` or `confidence` is out of range.
+    """
+    of_first = metrics_by_weights(task, first, targets)
+    of_second = metrics_by_weights(task, second, targets)
+
+    def differences(row_weights: np.ndarray) -> dict[str, float]:
+        before, after = of_first(row_weights), of_second(row_weights)
+        return {name: after[name] - before[name] for name in before if name in after}
+
+    return _percentile_intervals(
+        differences,
+        _base_weights(weights, len(targets)),
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def _base_weights(weights: np.ndarray | None, rows: int) -> np.ndarray:
+    return np.ones(rows) if weights is None else weights.reshape(-1).astype(np.float64)
+
+
+def _percentile_intervals(
+    metrics: Metrics, base: np.ndarray, *, resamples: int, confidence: float, seed: int
+) -> dict[str, tuple[float, float]]:
     check_settings(resamples=resamples, confidence=confidence)
-    metrics, rows = metrics_by_weights(task, outputs, targets), len(targets)
-    base = np.ones(rows) if weights is None else weights.reshape(-1).astype(np.float64)
+    rows = len(base)
 
     def draw(block: int) -> list[dict[str, float]]:
         size = min(BLOCK, resamples - block * BLOCK)

@@ -1,6 +1,6 @@
-"""manifest.json: what a published version is, and whether its bytes are still those published.
+"""The manifest: what a published version is, and whether its bytes are still those published.
 
-write_json(folder / "manifest.json", {…, **digests(folder)})
+write_manifest(folder, {…})          # to assets.extra/manifest.json, digests included
 manifest = read_manifest(folder)     # raises when a file was changed since
 """
 
@@ -14,9 +14,10 @@ from typing import Any
 
 from kerastrain.data.source import Classification, Regression, Task
 from kerastrain.errors import ExportError
-from kerastrain.workdir import read_json
+from kerastrain.workdir import read_json, write_json
 
-NAME = "manifest.json"
+# assets.extra/ is where TensorFlow Serving's format keeps what is no part of the model.
+NAME = "assets.extra/manifest.json"
 
 
 def versions(base: Path) -> list[int]:
@@ -41,6 +42,18 @@ def digests(folder: Path) -> dict[str, Any]:
     files = dict(sorted(files.items()))
     lines = "".join(f"{sha256}  {path}\n" for path, sha256 in files.items())
     return {"digest": hashlib.sha256(lines.encode()).hexdigest(), "files": files}
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes the manifest of a version folder whose other files are all there; returns it.
+
+    Raises:
+        WorkdirError: it cannot be written.
+    """
+    written: dict[str, Any] = plain({**content, **digests(folder)})
+    (folder / NAME).parent.mkdir(exist_ok=True)
+    write_json(folder / NAME, written)
+    return written
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

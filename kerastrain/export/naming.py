@@ -2,7 +2,7 @@
 
     traced = traced_names(["age", "per-week"])   # {"age": "age", "per-week": "column_1"}
     tf.saved_model.save(…)                       # a function of age and column_1
-    restore_names(folder, traced)                # a signature of age and per-week
+    rewrite_signatures(folder, traced, {})       # a signature of age and per-week
     signature_inputs(folder)                     # {"age": TensorSpec, "per-week": TensorSpec}
 
 TensorFlow takes the names of a signature from those of a Python function's
@@ -58,13 +58,13 @@ def traced_names(names: Iterable[str]) -> dict[str, str]:
     return traced
 
 
-def signature_inputs(folder: Path) -> dict[str, tf.TensorSpec]:
-    """The inputs of "serving_default" as servers read them: name -> shape and dtype."""
+def signature_inputs(folder: Path, signature: str = "serving_default") -> dict[str, tf.TensorSpec]:
+    """A signature's inputs as servers read them: name -> shape and dtype; empty without one."""
     content = (folder / "saved_model.pb").read_bytes()
     graph = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
     return {
         name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name=name)
-        for name, info in graph.signature_def["serving_default"].inputs.items()
+        for name, info in graph.signature_def[signature].inputs.items()
     }
 
 
@@ -77,16 +77,17 @@ def _is_kept(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)) and not keyword.iskeyword(name)
 
 
-def restore_names(folder: Path, traced: Mapping[str, str]) -> None:
-    """Puts the inputs' own names into the signature of the SavedModel in `folder`."""
+def rewrite_signatures(folder: Path, traced: Mapping[str, str], methods: Mapping[str, str]) -> None:
+    """Puts the inputs' own names, and methods by signature, into the SavedModel in `folder`."""
     own = {replacement: name for name, replacement in traced.items() if name != replacement}
-    if not own:
-        return
     path = folder / "saved_model.pb"
     saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     graph = saved_model.meta_graphs[0]
-    for signature in graph.signature_def.values():
+    if not own and not set(methods) & set(graph.signature_def):
+        return
+    for name, signature in graph.signature_def.items():
         _rename_keys(signature.inputs, own)
+        signature.method_name = methods.get(name, signature.method_name)
     for node in graph.object_graph_def.nodes:
         # What the function loaded in Python takes its inputs by. Its structured_input_signature
         # keeps the traced names: TensorFlow checks those for being Python's when it loads.

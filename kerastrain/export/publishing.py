@@ -7,9 +7,11 @@ A version folder holds
 
     saved_model.pb, variables/, fingerprint.pb   the SavedModel
     model.keras                                  the same from raw rows, for Keras
-    manifest.json                                what it is, measured and checked; digests
+    assets.extra/manifest.json                   what it is, measured and checked; digests
+    assets.extra/tf_serving_warmup_requests      real rows, asked before the version is used
+    …                                            further formats, if asked for
 
-The last two lie at the root, where a person looks: TensorFlow's loader opens
+`model.keras` lies at the root, where a person looks: TensorFlow's loader opens
 the files that it knows by name and reads no others (a test holds that), and
 TensorFlow Serving hands the folder to that loader.
 
@@ -21,18 +23,16 @@ by one rename. A killed publish leaves its .pending-* folder; the next removes i
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import dataclasses
 import json
 import logging
-import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,24 @@ import tensorflow as tf
 
 import kerastrain
 from kerastrain.data.source import Data
-from kerastrain.errors import ExportError, KerastrainError
+from kerastrain.errors import Declined, ExportError, KerastrainError
 from kerastrain.export import manifest, verification
+from kerastrain.export.evaluation import evaluate
+from kerastrain.export.formats import catalog
+from kerastrain.export.formats.adding import add_formats, default_reports
+from kerastrain.export.placing import changing, move_into_place, pending_folder, remove_leftovers
+from kerastrain.export.publish_decision import Decision
 from kerastrain.export.rows import Rows, raw_rows
-from kerastrain.export.scoring import evaluate_export
+from kerastrain.export.scoring import answers_of_test_rows
 from kerastrain.export.serving import ServedModel
-from kerastrain.workdir import sync, write_json
+from kerastrain.export.warmup import write_warmup
 
 logger = logging.getLogger(__name__)
 
 ROWS = 256
-PENDING = ".pending-"
+# For the confidence intervals: a quarter of a second at 10,000 test rows.
+RESAMPLES = 200
+RESAMPLED_ROWS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class Published:
         signatures: {"serving_default": {"inputs": {name: {"dtype", "shape"}}, "outputs": …}}.
         digest: sha256 over all files (`kerastrain.export.manifest.digests`).
         left_out: file -> why it is not there; empty as a rule.
+        formats: name -> what is known of each format that is there: file, bytes, error, ….
     """
 
     path: Path
@@ -73,31 +81,58 @@ class Published:
     signatures: Mapping[str, Any]
     digest: str
     left_out: Mapping[str, str]
+    formats: Mapping[str, Any] = field(default_factory=dict)
 
 
-def publish(model: keras.Model, data: Data, *, base: Path, facts: Mapping[str, Any]) -> Published:
+def publish(
+    model: keras.Model,
+    data: Data,
+    *,
+    base: Path,
+    facts: Mapping[str, Any],
+    process: verification.FreshProcess | None = None,
+    formats: Sequence[str] = catalog.DEFAULT,
+    accept: Callable[[Path], Decision] | None = None,
+) -> Published:
     """Exports the model as it is now, checks the export, and publishes it as the next version.
 
     Args:
         base: holds the versions; made if need be.
         facts: what the manifest says about the run (recipe, options, step, …).
+        process: checks the export; None: one is started.
+        formats: of `kerastrain.export.formats.catalog`. One besides the SavedModel that cannot
+            be made, or answers differently, is left out with the reason.
+        accept: decides whether the version, checked and in a folder, is published.
 
     Raises:
+        Declined: `accept` decided against it.
         ExportError: the model cannot be exported, or its export answers
             differently; nothing is published.
     """
     try:
         base.mkdir(parents=True, exist_ok=True)
         remove_leftovers(base)
-        with _pending_folder(base) as pending:
-            found = _prepare(model, data, pending, facts)
-            _sync_tree(pending / "model")
-            version = _move_into_place(pending / "model", base)
+        with pending_folder(base) as pending, contextlib.ExitStack() as stack:
+            process = process or stack.enter_context(verification.FreshProcess())
+            made = _make(model, data, pending, process, formats)
+            found = _prepare(made, data, pending, {"name": base.name, **facts})
+            with changing(base):  # nothing else is deployed between the decision and the rename
+                _decide(accept, pending / "model")
+                version = move_into_place(pending / "model", base)
     except OSError as error:
         raise ExportError(f"The model cannot be exported to {base}: {error}") from error
     for name, reason in found["left_out"].items():
         logger.warning("%s is not published: %s", name, reason)
     return _published(base, version, found)
+
+
+def _decide(accept: Callable[[Path], Decision] | None, folder: Path) -> None:
+    decision = None if accept is None else accept(folder)
+    if decision is None:
+        return
+    if not decision.publish:
+        raise Declined(decision.text, decision=decision)
+    logger.info("%s", decision.text)
 
 
 def published_before(base: Path, facts: Mapping[str, Any]) -> Published | None:
@@ -120,72 +155,145 @@ def published_before(base: Path, facts: Mapping[str, Any]) -> Published | None:
 
 def _published(base: Path, version: int, content: Mapping[str, Any]) -> Published:
     names = ("metrics", "signatures", "digest", "left_out")
-    return Published(base / str(version), version, **{name: content[name] for name in names})
+    known = {name: content[name] for name in names}
+    return Published(base / str(version), version, **known, formats=content.get("formats", {}))
 
 
-def rehearse(model: keras.Model, data: Data, process: verification.FreshProcess) -> str:
+class Rehearsal:
     """Fails early: exports and checks the model as it is, trained or not, and throws it away.
 
-    Returns:
-        What was found, for people.
-
-    Raises:
-        ExportError: as `publish` would for this model and data after the training.
+    with Rehearsal(model, data, process) as rehearsal:
+        ...                        # while the process checks the export
+        rehearsal.finish()
     """
-    with tempfile.TemporaryDirectory() as folder:
-        made = _make(model, data, Path(folder), process)
-    formats = "SavedModel" if "model.keras" in made.left_out else "SavedModel and .keras"
-    return f"{formats} answer{'s' * (formats == 'SavedModel')} as the model does on {ROWS} rows"
+
+    def __init__(self, model: keras.Model, data: Data, process: verification.FreshProcess):
+        self._model, self._data, self._process = model, data, process
+        self._failed: ExportError | None = None
+
+    def __enter__(self) -> Rehearsal:
+        self._folder = tempfile.TemporaryDirectory()
+        try:
+            self._written = _write(self._model, self._data, Path(self._folder.name))
+            self._process.begin(Path(self._folder.name))
+        except ExportError as error:
+            self._failed = error
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._folder.cleanup()
+
+    def finish(self) -> str:
+        """Waits for the check.
+
+        Returns:
+            What was found, for people.
+
+        Raises:
+            ExportError: as `publish` would for this model and data after the training.
+        """
+        if self._failed is not None:
+            raise self._failed
+        made = _checked(self._written, Path(self._folder.name), self._process)
+        formats = "SavedModel" if "model.keras" in made.left_out else "SavedModel and .keras"
+        return f"{formats} answer{'s' * (formats == 'SavedModel')} as the model does on {ROWS} rows"
 
 
 @dataclass(frozen=True)
-class _Made:
-    """An export that lies in a folder and was checked."""
+class _Written:
+    """An export that lies in a folder."""
 
     served: ServedModel
     signatures: Mapping[str, Any]
-    left_out: dict[str, str]
+    left_out: Mapping[str, str]
     custom_modules: Mapping[str, str]
+    requests: Mapping[str, Rows]
+
+
+@dataclass(frozen=True)
+class _Made(_Written):
+    """An export that was checked, too."""
+
     differences: Mapping[str, float]
+    formats: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _make(
-    model: keras.Model, data: Data, pending: Path, process: verification.FreshProcess
+    model: keras.Model,
+    data: Data,
+    pending: Path,
+    process: verification.FreshProcess,
+    formats: Sequence[str],
 ) -> _Made:
-    """Makes PENDING/model in all formats and checks that each answers as the live model does."""
+    """Makes PENDING/model in these formats and checks that each answers as the live model does."""
+    folder = pending / "model"
+    written = _write(model, data, pending)
+    if catalog.KERAS not in formats:  # It was made to see which modules the model needs.
+        (folder / "model.keras").unlink(missing_ok=True)
+        written = dataclasses.replace(written, left_out={})
+    process.begin(pending)
+    made = _checked(written, pending, process)
+    added = add_formats(
+        made.served,
+        data,
+        formats,
+        folder=folder,
+        rows=check_rows(raw_rows(data, made.served.inputs)),
+        custom_modules=_elsewhere(made.custom_modules),
+    )
+    return dataclasses.replace(
+        made,
+        left_out={**made.left_out, **added.left_out},
+        formats={**default_reports(folder, made.differences), **added.reports},
+    )
+
+
+def _write(model: keras.Model, data: Data, pending: Path) -> _Written:
+    """Writes PENDING/model in all formats, and what its check needs."""
     folder = pending / "model"
     served = ServedModel.of(model, data)
     signatures = served.save(folder)
     left_out = _save_keras(served, folder / "model.keras")
     custom = _custom_modules(folder / "model.keras")
     rows = check_rows(raw_rows(data, served.inputs))
-    # Classes of the user's script cannot be imported elsewhere: running it might train again.
-    elsewhere = {name: file for name, file in custom.items() if name != "__main__"}
-    verification.write_check(pending, served, rows, custom_modules=elsewhere)
-    report = process.check(pending)
-    if report["keras"] and "__main__" in custom:
+    requests = verification.write_check(pending, served, rows, custom_modules=_elsewhere(custom))
+    return _Written(served, signatures, left_out, custom, requests)
+
+
+def _elsewhere(custom_modules: Mapping[str, str]) -> dict[str, str]:
+    """Without the user's script: running it in another process might train again."""
+    return {name: file for name, file in custom_modules.items() if name != "__main__"}
+
+
+def _checked(written: _Written, pending: Path, process: verification.FreshProcess) -> _Made:
+    """Waits for the check that has begun; takes out a `.keras` that cannot be loaded."""
+    folder, left_out = pending / "model", dict(written.left_out)
+    report = process.finish(pending)
+    if report["keras"] and "__main__" in written.custom_modules:
         report = _check_keras_here(pending, report)
     if report["problems"]:
         raise ExportError(_explained(report["problems"]))
     if report["keras"]:
         (folder / "model.keras").unlink()
-        left_out = {"model.keras": f"Keras cannot load it by itself: {report['keras']}"}
-    return _Made(served, signatures, left_out, custom, report["differences"])
+        left_out["model.keras"] = f"Keras cannot load it by itself: {report['keras']}"
+    return _Made(
+        written.served,
+        written.signatures,
+        left_out,
+        written.custom_modules,
+        written.requests,
+        report["differences"],
+    )
 
 
-def _prepare(
-    model: keras.Model, data: Data, pending: Path, facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Makes and checks PENDING/model; returns its manifest."""
+def _prepare(made: _Made, data: Data, pending: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures PENDING/model, which was checked; returns its manifest."""
     folder = pending / "model"
-    with verification.FreshProcess() as process:
-        made = _make(model, data, pending, process)
+    write_warmup(folder, made.requests, model=facts["name"])
     content = {
         **facts,
         **_described(made.served),
-        "metrics": {}
-        if data.test is None
-        else evaluate_export(folder, data, task=made.served.task),
+        **_measured(folder, data, made.served),
         "signatures": made.signatures,
         "verified": {
             "rows": ROWS,
@@ -193,13 +301,29 @@ def _prepare(
             "largest_differences": made.differences,
         },
         "left_out": made.left_out,
+        "formats": made.formats,
         "custom_modules": sorted(made.custom_modules),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **manifest.digests(folder),
     }
-    content = manifest.plain(content)
-    write_json(folder / manifest.NAME, content)
-    return content
+    return manifest.write_manifest(folder, content)
+
+
+def _measured(folder: Path, data: Data, served: ServedModel) -> dict[str, Any]:
+    """Metrics on the test split, if there is one, with their confidence intervals."""
+    if data.test is None:
+        return {"metrics": {}, "intervals": {}}
+    resamples = min(RESAMPLES, RESAMPLED_ROWS // len(data.test))
+    found = evaluate(
+        data.task or served.task,
+        answers_of_test_rows(folder, data),
+        data.test.targets,
+        weights=data.test.weights,
+        # A few resamples give no percentiles; with that many rows intervals are narrow anyway.
+        resamples=resamples if resamples >= RESAMPLES // 4 else 0,
+    )
+    content = found.to_json()
+    names = ("metrics", "intervals", "resamples", "confidence")
+    return {name: content[name] for name in names} | {"test_rows": found.rows}
 
 
 def _described(served: ServedModel) -> dict[str, Any]:
@@ -277,51 +401,3 @@ def _explained(problems: list[str]) -> str:
         "The exported model does not answer as the trained one does; nothing was published.\n"
         f"  {shown}{more}"
     )
-
-
-@contextlib.contextmanager
-def _pending_folder(base: Path) -> Iterator[Path]:
-    """A new folder in BASE, locked while this process works in it, gone afterwards."""
-    pending = Path(tempfile.mkdtemp(prefix=PENDING, dir=base))
-    descriptor = os.open(pending, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield pending
-    finally:
-        shutil.rmtree(pending, ignore_errors=True)
-        os.close(descriptor)
-
-
-def remove_leftovers(base: Path) -> None:
-    """Removes what killed publishes left in BASE; one that still runs holds its lock."""
-    for folder in base.glob(f"{PENDING}*"):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            logger.debug("%s belongs to a publish that is still running", folder)
-        finally:
-            os.close(descriptor)
-
-
-def _sync_tree(folder: Path) -> None:
-    """Flushes every file and folder to the disk, so that the rename never shows half a version."""
-    for path in folder.rglob("*"):
-        sync(path)
-    sync(folder)
-
-
-def _move_into_place(folder: Path, base: Path) -> int:
-    """Renames the folder to the next free version; returns its number."""
-    while True:
-        version = max(manifest.versions(base), default=0) + 1
-        try:
-            os.rename(folder, base / str(version))
-        except OSError:
-            # Someone else took the number in between: a rename never replaces a filled folder.
-            if not (base / str(version)).exists():
-                raise
-            continue
-        sync(base)
-        return version

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastrain.data.source import Data, Inputs
+from kerastrain.data.source import Data, Examples, Inputs
 from kerastrain.data.stored_array import StoredArray
-from kerastrain.errors import ExportError
+from kerastrain.errors import DataError, ExportError
 
 Rows = Mapping[str, np.ndarray]
+Split = Literal["validation", "test"]
 
 # Names that Keras makes up: they say nothing, and change with every model built before.
 MADE_UP = re.compile(r"(keras_tensor|input_layer|input|sequential|functional)(_\d+)*(_input)?")
@@ -76,6 +77,43 @@ def raw_rows(data: Data, names: Mapping[str, Any] | list[str]) -> dict[str, np.n
     else:
         split = data.test or data.validation or data.train
         rows = data.test_rows if data.test_rows is not None else split.inputs
+    return _named_rows(rows, names)
+
+
+def rows_of_split(data: Data, split: Split, names: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """All rows of a split as a client sends them, {name: array [n, ...]}.
+
+    Raises:
+        DataError: there is no such split, or its raw rows are missing or of another number.
+        ExportError: the rows lack an input.
+    """
+    examples = examples_of(data, split)
+    rows: Inputs | None = data.test_rows if split == "test" else data.validation_rows
+    if rows is None:
+        if data.encoder is not None:
+            raise DataError(f"Data with an encoder need `{split}_rows` to ask the export about.")
+        rows = examples.inputs
+    named = _named_rows(rows, names)
+    if len(next(iter(named.values()))) != len(examples):
+        raise DataError(
+            f"The data's `{split}_rows` and {split} split differ in their number of rows."
+        )
+    return named
+
+
+def examples_of(data: Data, split: Split) -> Examples:
+    """The examples of a split.
+
+    Raises:
+        DataError: the data have none.
+    """
+    examples: Examples | None = getattr(data, split)
+    if examples is None:
+        raise DataError(f"The data have no {split} split to evaluate on.")
+    return examples
+
+
+def _named_rows(rows: Inputs, names: Mapping[str, Any] | list[str]) -> dict[str, np.ndarray]:
     if not isinstance(rows, Mapping):
         return {next(iter(names)): _rows_of(rows)}
     missing = [name for name in names if name not in rows]

@@ -20,10 +20,10 @@ import numpy as np
 import sklearn.metrics
 
 from kerastrain.data.source import Classification, Data, Regression, Task
-from kerastrain.errors import DataError, OptionsError, suggestion
+from kerastrain.errors import OptionsError, suggestion
 from kerastrain.export.asking import load_export
 from kerastrain.export.calibration import expected_calibration_error
-from kerastrain.export.rows import raw_rows
+from kerastrain.export.rows import examples_of, rows_of_split
 
 # One-versus-rest areas sort the rows once for each class.
 MAX_CLASSES_WITH_AREA = 20
@@ -233,13 +233,9 @@ def answers_of_test_rows(version_folder: Path, data: Data) -> dict[str, np.ndarr
         DataError: the data have no test split.
         ExportError: the SavedModel cannot be loaded, or does not take the rows.
     """
-    if data.test is None:
-        raise DataError("The data have no test split to evaluate on.")
+    examples_of(data, "test")  # Whether there are any is known before a model is loaded.
     export = load_export(version_folder)
-    rows = raw_rows(data, export.inputs)
-    if len(data.test) != len(next(iter(rows.values()))):
-        raise DataError("The data's `test_rows` and test split differ in their number of rows.")
-    return export.ask(rows)
+    return export.ask(rows_of_split(data, "test", export.inputs))
 
 
 def evaluate_export(

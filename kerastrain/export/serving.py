@@ -2,11 +2,11 @@
 
     served = ServedModel.of(model, data)
     served.answers(rows)            # {"probabilities": …}: what must come out of the export
-    served.save(folder)             # SavedModel with the signature "serving_default"
+    served.save(folder)             # SavedModel with the signatures of `signatures.py`
     served.save_keras(path)         # one model from raw rows, for Keras
 
 Raw rows are what a client has: the encoder (if any) and the head are inside.
-Written by an own tf.Module that holds only what the signature reads: Keras's
+Written by an own tf.Module that holds only what the signatures read: Keras's
 `model.export` stores weights twice, leaves augmentation active and names
 inputs and outputs by itself.
 """
@@ -14,6 +14,7 @@ inputs and outputs by itself.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kerastrain.data.source import Data, Task
 from kerastrain.errors import ExportError
 from kerastrain.export.heads import Head, choose_head
-from kerastrain.export.naming import restore_names, traced_names
+from kerastrain.export.naming import rewrite_signatures
 from kerastrain.export.quiet import quiet_tensorflow
 from kerastrain.export.rows import Rows, as_tensors, input_specs, raw_rows
+from kerastrain.export.signatures import DEFAULT, FEATURES, METHODS, Pixels, trace
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class ServedModel:
     Attributes:
         inputs: name -> TensorSpec with batch size None, in the order of the columns.
         takes_named_inputs: the model is called with a dict and not with one array.
+        pixels: how a PNG becomes its input; None when it takes something else than an image.
+        answers_one_number: a row's `prediction` is one number.
     """
 
     model: keras.Model
@@ -46,6 +50,8 @@ class ServedModel:
     head: Head
     inputs: Mapping[str, tf.TensorSpec]
     takes_named_inputs: bool
+    pixels: Pixels | None = None
+    answers_one_number: bool = False
 
     @classmethod
     def of(cls, model: keras.Model, data: Data) -> ServedModel:
@@ -56,14 +62,16 @@ class ServedModel:
         """
         inputs = input_specs(model, data)
         is_named = data.encoder is not None or isinstance(data.train.inputs, Mapping)
-        served = cls(model, data.encoder, Head(None), inputs, is_named)
+        plain = cls(model, data.encoder, Head(None), inputs, is_named)
         rows = {name: array[:64] for name, array in raw_rows(data, inputs).items()}
-        return cls(
-            model,
-            data.encoder,
-            choose_head(model, data, served.raw_outputs(rows)),
-            inputs,
-            is_named,
+        outputs = plain.raw_outputs(rows)
+        head = choose_head(model, data, outputs)
+        prediction = head.answers(outputs).get("prediction")
+        return dataclasses.replace(
+            plain,
+            head=head,
+            pixels=Pixels.of(data, inputs),
+            answers_one_number=prediction is not None and prediction.shape.rank == 1,
         )
 
     @property
@@ -80,8 +88,8 @@ class ServedModel:
         # On the CPU, because that is where the export is checked: GPUs round
         # float32 products to TF32, and would differ by 1e-3.
         try:
-            with _portable_layers(self.model), tf.device("CPU"):
-                return self._call(as_tensors(rows, self.inputs))
+            with portable_layers(self.model), tf.device("CPU"):
+                return self.call(as_tensors(rows, self.inputs))
         except (ValueError, TypeError, tf.errors.OpError) as error:
             count = len(next(iter(rows.values())))
             raise ExportError(f"The model cannot be asked about {count} rows: {error}") from error
@@ -92,11 +100,25 @@ class ServedModel:
             answers = self.head.answers(self.raw_outputs(rows))
         return {name: tensor.numpy() for name, tensor in answers.items()}
 
-    def _call(self, rows: Mapping[str, tf.Tensor]) -> Any:
-        inputs: Any = dict(rows)
+    def call(self, rows: Mapping[str, tf.Tensor]) -> Any:
+        """The model's own output for raw rows."""
         if self.encoder is not None:
-            inputs = self.encoder(inputs, training=False)
-        elif not self.takes_named_inputs:
+            return self.ask_network(self.encode(rows))
+        inputs: Any = dict(rows)
+        if not self.takes_named_inputs:
+            (inputs,) = inputs.values()
+        return self.model(inputs, training=False)
+
+    def encode(self, rows: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Raw rows as the encoder gives them to the network, by name."""
+        assert self.encoder is not None
+        encoded = self.encoder(dict(rows), training=False)
+        return encoded if isinstance(encoded, dict) else {FEATURES: encoded}
+
+    def ask_network(self, features: Mapping[str, tf.Tensor]) -> Any:
+        """The model's own output for what `encode` gives."""
+        inputs: Any = dict(features)
+        if self.encoder is not None and not isinstance(self.encoder.output, dict):
             (inputs,) = inputs.values()
         return self.model(inputs, training=False)
 
@@ -108,40 +130,17 @@ class ServedModel:
                 by force, or holds something that TensorFlow cannot save.
         """
         try:
-            with _portable_layers(self.model):
-                concrete, traced = self._trace()
-            module = self._module(concrete)
+            with portable_layers(self.model):
+                functions, traced = trace(self)
+            module = self._module(functions[DEFAULT])
             with quiet_tensorflow():
-                tf.saved_model.save(module, str(folder), signatures={"serving_default": concrete})
+                tf.saved_model.save(module, str(folder), signatures=functions)
         except (ValueError, TypeError, AssertionError, tf.errors.OpError) as error:
             raise ExportError(f"TensorFlow cannot save the model: {error}") from error
         _refuse_xla(folder)
-        restore_names(folder, traced)
-        outputs = concrete.structured_outputs
-        return {"serving_default": {"inputs": _shown(self.inputs), "outputs": _shown(outputs)}}
-
-    def _trace(self) -> tuple[Any, dict[str, str]]:
-        """The concrete function of the signature, and the name of each input in it."""
-        traced = traced_names(self.inputs)
-        specs = {
-            traced[name]: tf.TensorSpec(spec.shape, spec.dtype, name=traced[name])
-            for name, spec in self.inputs.items()
-        }
-
-        def serve(rows: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            named = {name: rows[traced[name]] for name in self.inputs}
-            return self.head.answers(self._call(named))
-
-        # autograph=False as in Keras's own export: layers are called as they are in training.
-        concrete = tf.function(serve, input_signature=[specs], autograph=False)
-        concrete = concrete.get_concrete_function()
-        for name, output in concrete.structured_outputs.items():
-            if output.shape.rank == 0 or (output.shape.rank and output.shape[0] is not None):
-                raise ExportError(
-                    f"The output '{name}' has shape {output.shape}; its first dimension has to "
-                    "be the batch, of any size. Is an Input made with batch_size=…?"
-                )
-        return concrete, traced
+        rewrite_signatures(folder, traced, METHODS)
+        own = {replacement: name for name, replacement in traced.items()}
+        return {name: _described(function, own) for name, function in functions.items()}
 
     def _module(self, concrete: Any) -> tf.Module:
         """Holds what the function reads, each once: weights, look-up tables."""
@@ -169,7 +168,7 @@ class ServedModel:
 
         Raises whatever Keras raises for a model that it cannot save.
         """
-        with _uncompiled(self.model):
+        with uncompiled(self.model):
             self._keras_model().save(path)
 
     def _keras_model(self) -> keras.Model:
@@ -181,6 +180,13 @@ class ServedModel:
         }
         outputs = self.model(self.encoder(rows))
         return keras.Model(rows, outputs, name=f"{self.model.name}_from_raw_rows")
+
+
+def _described(function: Any, own: Mapping[str, str]) -> dict[str, Any]:
+    """{"inputs": …, "outputs": …} of a signature, its inputs under their own names."""
+    specs = function.structured_input_signature[0][0]
+    inputs = {own.get(name, name): spec for name, spec in specs.items()}
+    return {"inputs": _shown(inputs), "outputs": _shown(function.structured_outputs)}
 
 
 def _shown(specs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -208,7 +214,7 @@ def _refuse_xla(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _portable_layers(model: keras.Model) -> Iterator[None]:
+def portable_layers(model: keras.Model) -> Iterator[None]:
     """Recurrent layers would be traced into cuDNN's operations on a machine with a GPU."""
     chosen = [(layer, layer.use_cudnn) for layer in _layers(model) if hasattr(layer, "use_cudnn")]
     try:
@@ -221,7 +227,7 @@ def _portable_layers(model: keras.Model) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _uncompiled(model: keras.Model) -> Iterator[None]:
+def uncompiled(model: keras.Model) -> Iterator[None]:
     """Keras would save the optimizer too: for Adam, three times the size, and classes to find."""
     compiled, optimizer = model.compiled, model.optimizer
     try:

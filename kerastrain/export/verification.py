@@ -2,11 +2,16 @@
 
     write_check(folder, served, rows, custom_modules={})   # rows and the live model's answers
     with FreshProcess() as process:                        # runs this module
-        report = process.check(folder)                     # {"problems": [], …}
+        process.begin(folder)
+        report = process.finish(folder)                    # {"problems": [], …}
 
 A folder under check holds `model/` (the version to be), `rows.npz`,
-`expected.npz` and `check.json`. The fresh process knows nothing but these
+`expected.npz`, `requests.npz` and `check.json`. The fresh process knows nothing but these
 files: the SavedModel is loaded by TensorFlow alone, `model.keras` by Keras.
+
+Importing TensorFlow takes longer than most checks. So the process stays, idle, with the imports
+done and nothing else, and forks for each check: a rehearsal before the training and the
+check after it start from the same clean state.
 
 It sees no GPU. The trainer holds the memory of those there are, and most
 servers have none: an export with operations for GPUs alone must be found here.
@@ -22,9 +27,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -41,17 +47,22 @@ from kerastrain.export.comparison import (
 from kerastrain.export.naming import signature_inputs
 from kerastrain.export.rows import Rows, as_tensor, as_tensors
 from kerastrain.export.serving import ServedModel
+from kerastrain.export.signatures import DEFAULT, as_plain_tensors, sample_requests
 
 BATCH_SIZES = (1, 7, 256)
+LOG = "check.log"
 
 
 def write_check(
     folder: Path, served: ServedModel, rows: Rows, *, custom_modules: Mapping[str, str]
-) -> None:
+) -> dict[str, Rows]:
     """Writes down the rows, the live model's answers, and how close they must be met.
 
     Args:
         custom_modules: modules (name -> file) that define the model's registered classes.
+
+    Returns:
+        signature -> {input: array [n, ...]}: the rows as each signature takes them.
 
     Raises:
         ExportError: the live model answers with NaN, or differently when asked twice.
@@ -75,6 +86,8 @@ def write_check(
     arrays: dict[str, Any] = {f"raw_{i}": array for i, array in enumerate(raw)}
     arrays |= {f"answer_{i}": storable(a) for i, a in enumerate(answers.values())}
     np.savez(folder / "expected.npz", **arrays)
+    requests = sample_requests(served, rows)
+    _write_requests(folder, requests)
     check = {
         "inputs": list(served.inputs),
         "input_dtypes": [spec.dtype.name for spec in served.inputs.values()],
@@ -82,8 +95,40 @@ def write_check(
         "answers": list(answers),
         "tolerance": tolerance,
         "custom_modules": dict(custom_modules),
+        "requests": {name: [list(asked), list(told)] for name, (asked, told) in requests.items()},
     }
     (folder / "check.json").write_text(json.dumps(check))
+    return {DEFAULT: rows, **{name: asked for name, (asked, _) in requests.items()}}
+
+
+def _write_requests(folder: Path, requests: Mapping[str, Any]) -> None:
+    """The rows as each further signature takes them, and the answers: requests.npz."""
+    arrays: dict[str, Any] = {}
+    for name, (asked, told) in requests.items():
+        for kind, values in (("asked", asked), ("told", told)):
+            for i, array in enumerate(values.values()):
+                arrays |= _packed(f"{name}_{kind}_{i}", array)
+    np.savez(folder / "requests.npz", **arrays)
+
+
+def _packed(key: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """Texts as their bytes and lengths: NumPy's own strings lose zeros at the end."""
+    if array.dtype.kind not in "OSU":
+        return {key: array}
+    texts = [v.encode() if isinstance(v, str) else v for v in array.reshape(-1).tolist()]
+    lengths = np.array([len(text) for text in texts], np.int64).reshape(array.shape)
+    return {key: np.frombuffer(b"".join(texts), np.uint8), f"{key}_lengths": lengths}
+
+
+def _unpacked(stored: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    if f"{key}_lengths" not in stored:
+        return stored[key]
+    lengths, content = stored[f"{key}_lengths"], stored[key].tobytes()
+    ends = np.cumsum(lengths.reshape(-1)).tolist()
+    starts = [0, *ends[:-1]]
+    texts = np.empty(len(ends), object)
+    texts[:] = [content[start:end] for start, end in zip(starts, ends, strict=True)]
+    return texts.reshape(lengths.shape)
 
 
 class FreshProcess:
@@ -91,10 +136,19 @@ class FreshProcess:
 
     with FreshProcess() as process:
         ...                          # make FOLDER
-        report = process.check(folder)
+        process.begin(folder)        # has `check` done with it
+        ...
+        report = process.finish(folder)
     """
 
     def __enter__(self) -> FreshProcess:
+        # In a folder of its own: `python -m` looks for modules in the current one first.
+        self._empty = tempfile.TemporaryDirectory()
+        self._log = Path(self._empty.name) / LOG
+        self._process = self._start()
+        return self
+
+    def _start(self) -> subprocess.Popen[str]:
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -106,39 +160,57 @@ class FreshProcess:
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": "-1",
             "KERAS_BACKEND": "tensorflow",
+            # NumPy's threads would be there when it forks.
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
         }
-        # In a folder of its own: `python -m` looks for modules in the current one first.
-        self._empty = tempfile.TemporaryDirectory()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "kerastrain.export.verification"],
-            env=environment,
-            cwd=self._empty.name,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            # A Ctrl-C is for the trainer, which ends its helpers itself.
-            start_new_session=True,
-        )
-        return self
+        with open(self._log, "wb") as words:
+            return subprocess.Popen(
+                [sys.executable, "-m", "kerastrain.export.verification"],
+                env=environment,
+                cwd=self._empty.name,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                text=True,
+                # A Ctrl-C is for the trainer, which ends its helpers itself.
+                start_new_session=True,
+            )
 
     def __exit__(self, *exception: object) -> None:
+        self._stop()
+        self._empty.cleanup()
+
+    def _stop(self) -> None:
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
-        self._empty.cleanup()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
-    def check(self, folder: Path) -> dict[str, Any]:
-        """Has `check` done with FOLDER; the process ends. Returns its report.
+    def begin(self, folder: Path) -> None:
+        """Has `check` done with FOLDER. One at a time: `finish` comes before the next."""
+        if self._process.poll() is not None:  # killed while it waited, for want of memory say
+            self._stop()
+            self._process = self._start()
+        assert self._process.stdin is not None
+        # One that has just died is found by `finish`, with what it said.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{folder.absolute()}\n")
+            self._process.stdin.flush()
+
+    def finish(self, folder: Path) -> dict[str, Any]:
+        """Waits for the check of FOLDER, and returns its report.
 
         Raises:
             ExportError: the process failed; the end of what it wrote is in the message.
         """
-        words, _ = self._process.communicate(f"{folder.absolute()}\n")
-        if self._process.returncode != 0:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != "0":
+            log = folder / LOG if (folder / LOG).exists() else self._log
+            words = log.read_text(errors="replace")
             raise ExportError(
                 "The check of the export in a fresh process failed. Its last words:\n"
                 + "\n".join(words.strip().splitlines()[-20:])
@@ -167,7 +239,9 @@ def check(folder: Path) -> dict[str, Any]:
         keras: None, or why `model.keras` cannot be loaded by Keras alone.
     """
     plan, rows, raw, expected = read_check(folder)
-    problems, differences = _check_saved_model(folder / "model", rows, expected, plan)
+    loaded = tf.saved_model.load(str(folder / "model"))
+    problems, differences = _check_rows(loaded, folder, rows, expected, plan)
+    problems += _check_requests(loaded, folder, expected, plan)
     unloadable = None
     if (folder / "model" / "model.keras").exists():
         unloadable, found = check_keras(folder / "model" / "model.keras", rows, raw, plan)
@@ -175,12 +249,16 @@ def check(folder: Path) -> dict[str, Any]:
     return {"problems": problems, "differences": differences, "keras": unloadable}
 
 
-def _check_saved_model(
-    folder: Path, rows: Rows, expected: Mapping[str, np.ndarray], plan: Mapping[str, Any]
+def _check_rows(
+    loaded: Any,
+    folder: Path,
+    rows: Rows,
+    expected: Mapping[str, np.ndarray],
+    plan: Mapping[str, Any],
 ) -> tuple[list[str], dict[str, float]]:
-    loaded = tf.saved_model.load(str(folder))
+    """Asks "serving_default" in batches of several sizes."""
     signature = loaded.signatures["serving_default"]
-    inputs = signature_inputs(folder)
+    inputs = signature_inputs(folder / "model")
     if set(inputs) != set(rows):
         return [f"The SavedModel takes {sorted(inputs)}; expected {sorted(rows)}."], {}
     problems: list[str] = []
@@ -201,6 +279,29 @@ def _check_saved_model(
                 largest = float(np.abs(values - received[name]).max())
                 differences[name] = max(differences.get(name, 0.0), largest)
     return problems, differences
+
+
+def _check_requests(
+    loaded: Any, folder: Path, expected: Mapping[str, np.ndarray], plan: Mapping[str, Any]
+) -> list[str]:
+    """Asks every further signature."""
+    problems: list[str] = []
+    close_calls = ties(expected, plan["tolerance"])
+    with np.load(folder / "requests.npz") as stored:
+        for name, (inputs, outputs) in plan["requests"].items():
+            asked = [_unpacked(stored, f"{name}_asked_{i}") for i in range(len(inputs))]
+            told = [_unpacked(stored, f"{name}_told_{i}") for i in range(len(outputs))]
+            tensors = as_plain_tensors(dict(zip(inputs, asked, strict=True)))
+            received = loaded.signatures[name](**tensors)
+            if set(received) != set(outputs):
+                problems.append(f"Signature {name}: the outputs are {sorted(received)}.")
+                continue
+            for output, values in zip(outputs, told, strict=True):
+                answer = _as_numpy(received[output])
+                close = None if name == "image_bytes" else close_calls
+                found = difference(output, storable(values), answer, plan["tolerance"], close)
+                problems += [f"Signature {name}: {text}" for text in found]
+    return problems
 
 
 def check_keras(
@@ -267,11 +368,34 @@ def _as_numpy(tensor: Any) -> np.ndarray:
 
 
 def main() -> int:
-    """Checks the folder named on the standard input; without one the trainer is gone."""
-    folder = sys.stdin.readline().strip()
-    if folder:
-        Path(folder, "report.json").write_text(json.dumps(check(Path(folder))))
+    """Checks each folder named on the standard input, in a child each; ends with the input.
+
+    Writes "0" when the report is written, and else the child's status.
+    """
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _check_as_child(Path(line.strip()))
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
     return 0
+
+
+def _check_as_child(folder: Path) -> NoReturn:
+    """Writes report.json, or what went wrong to the log; ends the process."""
+    status = 1
+    try:
+        with open(folder / LOG, "wb") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        (folder / "report.json").write_text(json.dumps(check(folder)))
+        status = 0
+    except BaseException:  # The log tells; the parent reads it.
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def make_run(tmp_path_factory):
         record = {"recipe": recipe, "resolved": options.to_json()}
         write_json(workdir.run_file, {**record, "data_fingerprint": data.fingerprint()})
         with pytest.MonkeyPatch.context() as patch:
-            here = SimpleNamespace(check=verification.check)
+            here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
             patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
             publish(model, data, base=workdir.exports / "weather", facts={})
         return workdir

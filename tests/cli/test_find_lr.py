@@ -23,7 +23,7 @@ from kerastrain.run import dry_run, run_recipe
 
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
-    here = SimpleNamespace(check=verification.check)
+    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
     monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
 
 

@@ -19,8 +19,7 @@ from kerastrain.data.tables.columns import raw_rows
 from kerastrain.data.tables.schema import Column, Schema
 from kerastrain.data.tables.statistics import table_statistics
 from kerastrain.errors import DataError, ExportError, UsageError
-from kerastrain.export.manifest import digests
-from kerastrain.workdir import write_json
+from kerastrain.export import manifest
 
 SCHEMA = Schema(
     (Column("age", "age", "number", "float32"), Column("sex", "sex", "category", "string")),
@@ -56,7 +55,7 @@ def save(folder, recorded):
         return {"probabilities": tf.stack([high, 1 - high], 1), "label": label}  # fmt: skip
 
     tf.saved_model.save(module, str(folder), signatures={"serving_default": answer})
-    write_json(folder / "manifest.json", {"data": recorded, **digests(folder)})
+    manifest.write_manifest(folder, {"data": recorded})
 
 
 @pytest.fixture(scope="module")

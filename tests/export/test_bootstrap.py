@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kerastrain.data.source import Classification, Regression
 from kerastrain.errors import OptionsError
-from kerastrain.export.bootstrap import intervals
+from kerastrain.export.bootstrap import difference_intervals, intervals
 from kerastrain.export.scoring import score
 from kerastrain.export.weighting import metrics_by_weights
 
@@ -114,3 +114,30 @@ def test_settings_that_mean_nothing_are_told(settings):
     outputs, targets = answers(20, 2)
     with pytest.raises(OptionsError, match="expected"):
         intervals(Classification((0, 1)), outputs, targets, **settings)
+
+
+def test_a_difference_is_known_better_than_what_it_is_the_difference_of():
+    task = Classification((0, 1, 2))
+    before, targets = answers(400, 3)
+    better = before["probabilities"].copy()
+    wrong = np.flatnonzero(better.argmax(1) != targets)[:12]
+    better[wrong] = np.eye(3)[targets[wrong]]
+    after = {"probabilities": better}
+    low, high = difference_intervals(task, before, after, targets)["accuracy"]
+    assert 0 < low < 12 / 400 < high
+    own = [intervals(task, each, targets)["accuracy"] for each in (before, after)]
+    assert own[0][1] > own[1][0]  # which overlap
+    assert high - low < own[0][1] - own[0][0]
+
+
+def test_differences_are_paired_weighted_and_point_from_the_first_to_the_second():
+    task = Classification((0, 1))
+    before, targets = answers(50, 2)
+    after, _ = answers(50, 2, seed=1)
+    weights = np.where(np.arange(50) < 30, 1.0, 0.0)
+    some = {"probabilities": before["probabilities"][:30]}
+    assert difference_intervals(task, before, before, targets)["loss"] == (0.0, 0.0)
+    forth = difference_intervals(task, before, after, targets, weights=weights)
+    back = difference_intervals(task, after, before, targets, weights=weights)
+    assert forth["loss"] == pytest.approx([-back["loss"][1], -back["loss"][0]])
+    assert difference_intervals(task, some, some, targets[:30], resamples=0) == {}

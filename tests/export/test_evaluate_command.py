@@ -16,6 +16,7 @@ import pytest
 from kerastrain.cli import evaluate
 from kerastrain.errors import DataError, ExportError, UsageError, WorkdirError
 from kerastrain.export import verification
+from kerastrain.export.manifest import NAME
 from kerastrain.export.publishing import publish
 from kerastrain.options import TrainOptions
 from kerastrain.recipe import load_recipe
@@ -61,7 +62,7 @@ def run(tmp_path_factory):
     }
     write_json(workdir.run_file, record)
     with pytest.MonkeyPatch.context() as patch:
-        here = SimpleNamespace(check=verification.check)
+        here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
         patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
         publish(model, data, base=workdir.exports / "weather", facts={})
     return workdir
@@ -154,9 +155,9 @@ def test_other_data_are_refused(run, tmp_path):
 
 def test_a_changed_export_is_refused(run, tmp_path):
     copy = Workdir(tmp_path / "run")
-    (copy.exports / "weather" / "1").mkdir(parents=True)
+    (copy.exports / "weather" / "1" / NAME).parent.mkdir(parents=True)
     copy.run_file.write_bytes(run.run_file.read_bytes())
-    for name in ("manifest.json", "saved_model.pb"):
+    for name in (NAME, "saved_model.pb"):
         content = (run.exports / "weather" / "1" / name).read_bytes()
         (copy.exports / "weather" / "1" / name).write_bytes(content)
     with pytest.raises(ExportError, match="is missing"):

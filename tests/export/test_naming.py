@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerastrain.errors import ExportError
-from kerastrain.export.naming import restore_names, signature_inputs, traced_names
+from kerastrain.export.naming import rewrite_signatures, signature_inputs, traced_names
 
 NAMES = [
     "age",
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
         return {"sum": tf.add_n([x[traced[n]] * (i + 1.0) for i, n in enumerate(NAMES)])}
 
     tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": weighted_sum})
-    restore_names(folder, traced)
+    rewrite_signatures(folder, traced, {})
     return folder
 
 
@@ -64,7 +64,8 @@ def test_a_server_that_reads_the_signature_alone_finds_the_same_inputs(folder):
 def test_the_fingerprint_is_that_of_the_renamed_graph(folder):
     recorded = tf.saved_model.experimental.read_fingerprint(str(folder))
     before = (folder / "fingerprint.pb").read_bytes()
-    restore_names(folder, {"other": "unused_1"})  # writes the same graph, and its fingerprint
+    # Writes the same graph, and its fingerprint.
+    rewrite_signatures(folder, {"other": "unused_1"}, {})
     again = tf.saved_model.experimental.read_fingerprint(str(folder))
     (folder / "fingerprint.pb").write_bytes(before)
     assert again.signature_def_hash == recorded.signature_def_hash

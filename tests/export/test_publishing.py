@@ -21,8 +21,8 @@ import kerastrain
 from kerastrain.data.source import Classification, Data, Examples, Regression
 from kerastrain.errors import ExportError
 from kerastrain.export import verification
-from kerastrain.export.manifest import read_manifest, task_from_json, task_to_json, versions
-from kerastrain.export.publishing import check_rows, publish, rehearse
+from kerastrain.export.manifest import NAME, read_manifest, task_from_json, task_to_json, versions
+from kerastrain.export.publishing import Rehearsal, check_rows, publish
 from kerastrain.export.scoring import evaluate_export
 from kerastrain.export.serving import ServedModel
 
@@ -53,7 +53,7 @@ def digits_model(*layers):
 @pytest.fixture
 def checked_here(monkeypatch):
     """Checks exports in this process: quick, for what does not hang on the fresh one."""
-    here = SimpleNamespace(check=verification.check)
+    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
     monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
 
 
@@ -77,22 +77,29 @@ def digits(tmp_path_factory):
 def test_a_version_holds_the_saved_model_the_keras_file_and_the_manifest(digits):
     _, _, published = digits
     found = {path.name for path in published.path.iterdir()}
-    assert found >= {"saved_model.pb", "variables", "model.keras", "manifest.json"}
+    assert found >= {"saved_model.pb", "variables", "model.keras", "assets.extra"}
     assert published.version == 1
     assert [path.name for path in published.path.parent.iterdir()] == ["1"]
     assert published.left_out == {}
 
 
-def test_the_signature_is_named_and_typed_as_documented(digits):
+def test_the_signatures_are_named_and_typed_as_documented(digits):
+    def strings(*shape):
+        return {"dtype": "string", "shape": list(shape)}
+
+    scores = {"dtype": "float32", "shape": [None, 10]}
+    label = {"dtype": "int64", "shape": [None]}
+    answers = {"label": label, "logits": scores, "probabilities": scores}
     assert digits[2].signatures == {
         "serving_default": {
             "inputs": {"image": {"dtype": "uint8", "shape": [None, 8, 8]}},
-            "outputs": {
-                "label": {"dtype": "int64", "shape": [None]},
-                "logits": {"dtype": "float32", "shape": [None, 10]},
-                "probabilities": {"dtype": "float32", "shape": [None, 10]},
-            },
-        }
+            "outputs": answers,
+        },
+        "image_bytes": {"inputs": {"image_bytes": strings(None)}, "outputs": answers},
+        "classify": {
+            "inputs": {"inputs": strings(None)},
+            "outputs": {"classes": strings(None, 10), "scores": scores},
+        },
     }
 
 
@@ -115,6 +122,7 @@ def test_a_process_with_tensorflow_alone_gets_the_live_models_answers(digits, tm
         np.testing.assert_allclose(received["probabilities"].sum(1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_model_cli_shows_the_signature(digits):
     shown = subprocess.run(
         [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "show"]
@@ -157,7 +165,7 @@ def test_the_digest_is_over_every_published_byte(digits):
     manifest = read_manifest(published.path)
     folder = published.path
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert set(manifest["files"]) == files - {"manifest.json"}
+    assert set(manifest["files"]) == files - {NAME}
     for name, sha256 in manifest["files"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
     lines = "".join(f"{manifest['files'][name]}  {name}\n" for name in sorted(manifest["files"]))
@@ -353,6 +361,7 @@ def test_a_regression_without_a_test_split_is_published_without_metrics(tmp_path
     assert outputs == {"prediction": {"dtype": "float32", "shape": [None]}}
 
 
+@pytest.mark.slow
 def test_a_mirrored_model_is_published_with_each_weight_once(tmp_path):
     script = """
         import sys, numpy as np, keras, tensorflow as tf
@@ -362,7 +371,7 @@ def test_a_mirrored_model_is_published_with_each_weight_once(tmp_path):
         from kerastrain.export.publishing import publish
         from contextlib import nullcontext
         from types import SimpleNamespace
-        here = SimpleNamespace(check=verification.check)
+        here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
         verification.FreshProcess = lambda: nullcontext(here)
         cpu = tf.config.list_physical_devices("CPU")[0]
         two = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -386,11 +395,16 @@ def test_a_mirrored_model_is_published_with_each_weight_once(tmp_path):
 
 def test_what_cannot_be_exported_is_known_before_the_training():
     data = digits_data()
-    rehearse(digits_model(), data, SimpleNamespace(check=verification.check))
+    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
+    with Rehearsal(digits_model(), data, here) as rehearsal:
+        assert rehearsal.finish() == "SavedModel and .keras answer as the model does on 256 rows"
     wrong = digits_model()
     wrong.compile(loss="sparse_categorical_crossentropy")
-    with pytest.raises(ExportError, match="from_logits=True"):
-        rehearse(wrong, data, SimpleNamespace(check=verification.check))
+    with (
+        Rehearsal(wrong, data, here) as rehearsal,
+        pytest.raises(ExportError, match="from_logits=True"),
+    ):
+        rehearsal.finish()
 
 
 def test_fewer_rows_than_256_are_taken_again():
