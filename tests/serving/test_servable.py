@@ -1,0 +1,97 @@
+"""Loading versions, and calling them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kerastrain.export.manifest import write_manifest
+from kerastrain.serving.failures import ServingError
+from kerastrain.serving.servable import load_servable
+
+
+@pytest.fixture(scope="module")
+def servable(publish, tmp_path_factory):
+    return load_servable("tiny", publish(tmp_path_factory.mktemp("base"), 3, scale=2.0))
+
+
+def test_signatures_are_those_that_clients_see(servable):
+    assert (servable.model, servable.version) == ("tiny", 3)
+    assert sorted(servable.signatures) == [
+        "classify", "means", "read", "regress", "serving_default", "single"
+    ]  # fmt: skip
+    default = servable.signatures["serving_default"]
+    assert default.inputs["x"].dtype.name == "float32"
+    assert default.inputs["x"].shape == (None, 2)
+    assert set(default.outputs) == {"total", "twice"}
+    assert default.method_name == "tensorflow/serving/predict"
+    assert servable.signatures["classify"].method_name == "tensorflow/serving/classify"
+    assert default.is_batchable and not servable.signatures["single"].is_batchable
+    assert servable.manifest is None
+    assert not servable.meta_graph.HasField("graph_def")  # megabytes that nobody asks for
+
+
+def test_numbers_and_texts_go_in_and_out(servable):
+    answers = servable.call("serving_default", {"x": np.float32([[1, 2], [3, 4]])})
+    np.testing.assert_array_equal(answers["total"], np.float32([6, 14]))
+    answers = servable.call("read", {"text": np.array([b"1e3", b"2"], object)})
+    np.testing.assert_array_equal(answers["number"], np.float32([1000, 2]))
+    assert answers["echo"].tolist() == [b"1E3", b"2"]
+    answers = servable.call("single", {"x": np.float32(1)})
+    assert answers["y"].shape == () and answers["y"] == 2
+
+
+def test_what_the_function_refuses_is_the_clients_mistake_in_one_line(servable):
+    with pytest.raises(ServingError, match="could not correctly convert string: abc") as raised:
+        servable.call("read", {"text": np.array([b"abc"], object)})
+    assert raised.value.code == "INVALID_ARGUMENT"
+    assert "\n" not in raised.value.message and "Detected at" not in raised.value.message
+
+
+def test_a_folder_without_saved_model_is_named(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "model.keras").write_text("")
+    with pytest.raises(ServingError, match=r"holds no saved_model.pb, but model.keras"):
+        load_servable("m", tmp_path / "1")
+
+
+@pytest.mark.parametrize("damage", ["graph", "graph's end", "weights"])
+def test_damaged_files_are_told(publish, tmp_path, damage):
+    folder = publish(tmp_path, 1)
+    graph = folder / "saved_model.pb"
+    weights = next((folder / "variables").glob("*.data-*"))
+    if damage == "graph":
+        graph.write_bytes(b"\xff" * 100)
+    elif damage == "graph's end":
+        graph.write_bytes(graph.read_bytes()[:-100])
+    else:
+        weights.unlink()
+    with pytest.raises(ServingError, match="cannot be") as raised:
+        load_servable("m", folder)
+    assert raised.value.code == "FAILED_PRECONDITION"
+
+
+def test_a_version_with_a_manifest_has_to_be_what_was_published(publish, tmp_path):
+    folder = publish(tmp_path, 1)
+    write_manifest(folder, {"recipe": "digits"})
+    assert load_servable("m", folder).manifest["recipe"] == "digits"
+    (folder / "fingerprint.pb").write_bytes(b"changed")
+    with pytest.raises(ServingError, match="is not the file that was published"):
+        load_servable("m", folder)
+
+
+def test_links_out_of_the_base_are_refused_and_others_followed(publish, tmp_path):
+    outside, base = tmp_path / "outside", tmp_path / "base"
+    outside.mkdir()
+    base.mkdir()
+    elsewhere = publish(outside, 1)
+    (base / "1").symlink_to(elsewhere)
+    with pytest.raises(ServingError, match="is a link out of") as raised:
+        load_servable("m", base / "1")
+    assert raised.value.code == "PERMISSION_DENIED"
+    inside = publish(base, 2)
+    (base / "3").symlink_to(inside)
+    assert load_servable("m", base / "3").version == 3
+    (inside / "variables" / "more").symlink_to("/etc/passwd")
+    with pytest.raises(ServingError, match="is a link out of"):
+        load_servable("m", inside)
