@@ -1,5 +1,6 @@
 """What the README shows works: its commands, its recipe, its Python."""
 
+import contextlib
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ import sys
 import time
 import urllib.request
 
+import google.protobuf.text_format
 import keras
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,7 +27,7 @@ def readme(root):
 
 
 def blocks(readme, language):
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```([\w.]*)\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
     return [text for name, text in fenced if name == language]
 
 
@@ -34,16 +36,17 @@ def commands(readme):
     return [shlex.split(line)[1:] for line in lines if line.startswith("kerastrain ")]
 
 
+@pytest.mark.timeout(1200)  # fourteen commands, three trainings among them
 def test_the_commands_of_the_readme_run_on_real_data(readme, run_kerastrain, tmp_path, real_data):
     (tmp_path / "DIR_WITH_MNIST").symlink_to(real_data / "mnist")
     table = real_data / "tabular" / "california-housing.csv.gz"
     short = {"train": ["--max_steps=40", "--jit=off"]}
     shown = commands(readme)
     names = ["train", "train", "evaluate", "evaluate", "checkpoints", "find_lr", "train", "replay"]
-    names += ["schema", "explain", "predict"]
+    names += ["schema", "explain", "predict", "export", "versions", "serve"]
     assert [command[0] for command in shown] == names
     printed = []
-    for command in shown:
+    for command in shown[:-1]:
         flags = [flag.replace("=housing.csv", f"={table}") for flag in command]
         flags = [flag.replace("=new.csv", f"={table}") for flag in flags]
         ended = run_kerastrain(*flags, *short.get(command[0], []))
@@ -60,17 +63,64 @@ def test_the_commands_of_the_readme_run_on_real_data(readme, run_kerastrain, tmp
         "20,640" in printed[10]
         and pq.read_table(tmp_path / "predictions.parquet").num_rows == 20640
     )
+    assert "model.tflite" in printed[11] and "model.onnx" in printed[11]
+    assert "deployed" in printed[12]
+    is_served(shown[-1], tmp_path)
     tags = tensorboard_tags(tmp_path / "runs")
     assert {"mnist/tensorboard/train", "mnist/tensorboard/validation"} <= set(tags)
     assert {"loss", "accuracy"} <= set(tags["mnist/tensorboard/validation"])
     assert "learning_rate" in tags["housing/tensorboard/train"]
 
 
-def tensorboard_tags(folder):
-    """The scalars that a real TensorBoard shows for a folder of runs."""
+def is_served(command, folder):
+    """The server of the README answers on ports of its own, and ends when it is told to."""
+    ports = [f"--{kind}_port={free_port()}" for kind in ("rest", "grpc")]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "kerastrain", *command, *ports],
+        cwd=folder,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{ports[0].partition('=')[2]}/v1/models"
+    for name in ("digits", "tabular"):
+        state = json.loads(answer_of(f"{url}/{name}"))["model_version_status"][0]["state"]
+        assert state == "AVAILABLE"
+    image = np.zeros((1, 28, 28), int).tolist()
+    request = urllib.request.Request(
+        f"{url}/digits:predict", json.dumps({"instances": image}).encode()
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert 0 <= json.load(answer)["predictions"][0]["label"] <= 9
+    server.terminate()
+    assert server.wait(timeout=60) == 0
+
+
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def answer_of(url):
+    """What a server that is just being started says."""
+    for _ in range(240):
+        time.sleep(0.5)
+        with contextlib.suppress(OSError), urllib.request.urlopen(url) as answer:
+            return answer.read()
+    pytest.fail(f"{url} did not answer")
+
+
+def test_tensorflow_serving_reads_the_readmes_models_config(readme):
+    config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    (text,) = blocks(readme, "models.config")
+    read = google.protobuf.text_format.Parse(text, config.ModelServerConfig())
+    (model,) = read.model_config_list.config
+    assert (model.name, model.base_path) == ("digits", "/models/digits")
+
+
+def tensorboard_tags(folder):
+    """The scalars that a real TensorBoard shows for a folder of runs."""
+    port = free_port()
     board = subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", f"--logdir={folder}", f"--port={port}"],
         stdout=subprocess.DEVNULL,
