@@ -63,8 +63,8 @@ flags.DEFINE_string(
     "publish_if",
     None,
     "Publish only when this holds, e.g. 'val_accuracy > deployed' or 'rmse < deployed - 50 and "
-    "r2 > 0.8'. Both models are asked now, about the same rows (val_: validation, otherwise test). When "
-    "it does not hold, the exit status is 3.",
+    "r2 > 0.8'. Both models are asked now, about the same rows (val_: validation, otherwise test). "
+    "When it does not hold, the exit status is 3.",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(

@@ -76,7 +76,7 @@ _define("integer", "max_batch_size", 128, "Rows of such a call.")
 _define(
     "integer",
     "batch_timeout_micros",
-    2000,
+    5000,
     "How long requests that are not alone wait for more at most, in microseconds; they wait "
     "only while more do come.",
 )

@@ -47,7 +47,7 @@ class Batching:
 
     enabled: bool = True
     max_batch_size: int = 128
-    batch_timeout_micros: int = 2000
+    batch_timeout_micros: int = 5000
     max_enqueued_batches: int = 128
     num_batch_threads: int = 0
 
@@ -156,8 +156,8 @@ class Caller:
     def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
         """Calls what can be called now; each lane in its turn.
 
-        What stays is looked at again when a thread is done, or, if more requests are expected
-        or the loop was held up by a call, in the loop's next turn.
+        What stays is looked at again when a thread is done, when the pause for more requests
+        is over, or, after a call on the loop, in the loop's next turn.
         """
         self._is_pump_due = False
         size, timeout = self._batching.max_batch_size, self._batching.batch_timeout_micros * 1e-6
@@ -169,8 +169,11 @@ class Caller:
             is_inline = lane.expected_seconds(lane.next_rows(size)) < INLINE_SECONDS
             if not is_inline and self._busy >= self._threads:
                 continue
-            if lane.is_growing(size, loop.time(), timeout_seconds=timeout):
-                is_due_again = True
+            if lane.is_gathering and not lane.is_complete(size):
+                continue
+            if pause := lane.pause(size, loop.time(), timeout_seconds=timeout):
+                lane.is_gathering = True
+                loop.call_later(pause, self._gathered, lane, loop)
                 continue
             del self._ready[lane]
             batch = lane.take(size, loop.time())
@@ -184,6 +187,10 @@ class Caller:
             is_due_again |= bool(lane.waiting)
         if is_due_again:
             self._pump_soon(loop)
+
+    def _gathered(self, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
+        lane.is_gathering = False
+        self._pump_soon(loop)
 
     def _call_inline(self, lane: Lane, batch: list[Request]) -> None:
         if batch:

@@ -20,11 +20,13 @@ from kerastrain.serving.servable import Servable, Signature
 
 Outputs = dict[str, np.ndarray]
 
-# A lone client would wait for nobody; so many at once are none (an average).
+# Requests of a call, on average, below which a client is alone and waits for nobody.
 _ALONE = 1.5
-# Seconds without a new request after which no more is waited for: what gRPC takes from a
-# request's headers to its message.
-_QUIET_SECONDS = 150e-6
+# How long to see whether more requests come, and after how many calls of a client that is alone
+# this is tried all the same: requests that are handled one after the other, each to its end,
+# look like those of one client.
+_PAUSE_SECONDS = 0.001
+_CALLS_TO_A_TRY = 64
 
 
 class Request:
@@ -80,15 +82,20 @@ class Request:
 
 
 class Lane:
-    """The requests of one signature of one version, how many come together, how long calls take."""
+    """The requests of one signature of one version, how many come together, how long calls take.
+
+    Attributes:
+        is_gathering: its call waits a moment for more requests.
+    """
 
     __slots__ = (
+        "_calls_alone",
         "_company",
         "_has_one_shape",
         "_rows",
         "_seconds",
         "_seen",
-        "_seen_at",
+        "is_gathering",
         "signature",
         "waiting",
         "waiting_rows",
@@ -101,8 +108,9 @@ class Lane:
         self._seconds: float | None = None
         self._rows = 1.0
         self._company = 1.0  # requests of a call, lately
+        self._calls_alone = 0
         self._seen = 0
-        self._seen_at = 0.0
+        self.is_gathering = False
         shapes = [info.shape for info in signature.inputs.values()]
         self._has_one_shape = all(shape and None not in shape[1:] for shape in shapes)
 
@@ -135,23 +143,26 @@ class Lane:
         self.waiting.append(request)
         self.waiting_rows += request.rows
 
-    def is_growing(self, max_rows: int, now: float, *, timeout_seconds: float) -> bool:
-        """Whether waiting for more requests is worth it; asked in each turn of the loop.
+    def is_complete(self, max_rows: int) -> bool:
+        """Whether there is no point in waiting for more requests to come."""
+        target = max(2, int(1.25 * self._company))
+        return self.waiting_rows >= max_rows or len(self.waiting) >= target
 
-        A request takes several turns from the socket to here, and on a busy server each turn
-        brings a few. So where requests have come together lately, a call waits until somewhat
-        more than then are here, or none has come for a moment, or the time is over.
+    def pause(self, max_rows: int, now: float, *, timeout_seconds: float) -> float:
+        """Seconds that the next call should wait for more requests to come; 0: it should not.
+
+        Where requests have come together lately, a call waits until somewhat more of them are
+        here than then, or a pause has brought none, or the time is over. On a busy server that
+        costs nobody anything: the loop is at work on the other requests meanwhile.
         """
-        waiting = len(self.waiting)
-        if self.waiting[0].key is None or max(waiting, self._company) < _ALONE:
-            return False
-        if self.waiting_rows >= max_rows or waiting >= int(1.25 * self._company):
-            return False
-        if now - self.waiting[0].arrived > timeout_seconds:
-            return False
-        if waiting > self._seen:
-            self._seen, self._seen_at = waiting, now
-        return now - self._seen_at < _QUIET_SECONDS
+        waiting, oldest = len(self.waiting), self.waiting[0]
+        is_try = self._calls_alone >= _CALLS_TO_A_TRY
+        if oldest.key is None or (max(waiting, self._company) < _ALONE and not is_try):
+            return 0.0
+        if self.is_complete(max_rows) or waiting <= self._seen:
+            return 0.0
+        self._seen = waiting
+        return max(0.0, min(_PAUSE_SECONDS, oldest.arrived + timeout_seconds - now))
 
     def next_rows(self, max_rows: int) -> int:
         """How many rows `take` would give at most."""
@@ -176,5 +187,6 @@ class Lane:
                 rows += request.rows
         share = 1.0 if len(taken) > self._company else 0.25
         self._company += share * (len(taken) - self._company)
+        self._calls_alone = self._calls_alone % _CALLS_TO_A_TRY + 1 if len(taken) == 1 else 0
         self._seen = 0
         return taken
