@@ -52,6 +52,7 @@ EXTRAS = {
         # Independent clients of the server.
         "httpx>=0.27,<1",
         "ovmsclient>=2023.1",
+        "prometheus-client>=0.20,<1",
         "playwright>=1.50,<2",
         "pytest>=8.3,<10",
         "pytest-timeout>=2.3.1,<3",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -133,19 +134,23 @@ def run(values: flags.FlagValues) -> int:
     _check_installed()
     if not values.model:
         raise UsageError(f"--model is missing: {FLAGS['model'].help}")
-    import asyncio
-
     from kerastrain.cli.served_models import model_bases, model_specs
     from kerastrain.serving.server import serve
 
     bases = model_bases(values.model)
     specs = model_specs(bases, values.version_policy, values.version_labels)
     settings = _settings(values, specs)
-    if asyncio.run(serve(settings)):
+    if _event_loop().run(serve(settings)):
         return 0
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)  # a call that has not ended by now would keep the process from ending
+
+
+def _event_loop() -> ModuleType:
+    """uvloop where it is installed, an event loop in C; else asyncio's own."""
+    has_uvloop = importlib.util.find_spec("uvloop") is not None
+    return importlib.import_module("uvloop" if has_uvloop else "asyncio")
 
 
 def _check_numbers(values: flags.FlagValues) -> None:

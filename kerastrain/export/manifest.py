@@ -66,6 +66,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(folder / NAME)
     recorded = manifest.get("files", {})
     for path, sha256 in recorded.items():
+        if not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise ExportError(f"{folder / NAME} names {path}, which is not in the version.")
         if not (folder / path).is_file():
             raise ExportError(f"{folder / path} is missing; it was published with the version.")
         if _sha256(folder / path) != sha256:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kerastrain.serving.failures import ServingError
-from kerastrain.serving.servable import Signature, TensorInfo
+from kerastrain.serving.servable import Signature
 
 
 def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray]) -> int | None:
@@ -82,8 +82,3 @@ def _names_differ(signature: Signature, inputs: Mapping[str, np.ndarray]) -> str
         f"len({{{','.join(inputs)}}}) != len({{{','.join(signature.inputs)}}}). "
         f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
     )
-
-
-def describe(info: TensorInfo) -> str:
-    """For people: "float32 [?, 8, 8]"."""
-    return f"{info.dtype.name} {'of any shape' if info.shape is None else _shown(info.shape)}"

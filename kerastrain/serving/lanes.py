@@ -22,9 +22,9 @@ Outputs = dict[str, np.ndarray]
 
 # Requests of a call, on average, below which a client is alone and waits for nobody.
 _ALONE = 1.5
-# How long to see whether more requests come, and after how many calls of a client that is alone
-# this is tried all the same: requests that are handled one after the other, each to its end,
-# look like those of one client.
+# How long to see whether more requests come; and after how many calls this is tried though
+# nobody is expected: requests that are handled one after the other, each to its end, look like
+# those of one client.
 _PAUSE_SECONDS = 0.001
 _CALLS_TO_A_TRY = 64
 
@@ -89,7 +89,7 @@ class Lane:
     """
 
     __slots__ = (
-        "_calls_alone",
+        "_calls_since_try",
         "_company",
         "_has_one_shape",
         "_rows",
@@ -108,7 +108,7 @@ class Lane:
         self._seconds: float | None = None
         self._rows = 1.0
         self._company = 1.0  # requests of a call, lately
-        self._calls_alone = 0
+        self._calls_since_try = 0
         self._seen = 0
         self.is_gathering = False
         shapes = [info.shape for info in signature.inputs.values()]
@@ -146,7 +146,11 @@ class Lane:
     def is_complete(self, max_rows: int) -> bool:
         """Whether there is no point in waiting for more requests to come."""
         target = max(2, int(1.25 * self._company))
-        return self.waiting_rows >= max_rows or len(self.waiting) >= target
+        return self.waiting_rows >= max_rows or (len(self.waiting) >= target and not self._is_try)
+
+    @property
+    def _is_try(self) -> bool:
+        return self._calls_since_try >= _CALLS_TO_A_TRY
 
     def pause(self, max_rows: int, now: float, *, timeout_seconds: float) -> float:
         """Seconds that the next call should wait for more requests to come; 0: it should not.
@@ -156,10 +160,8 @@ class Lane:
         costs nobody anything: the loop is at work on the other requests meanwhile.
         """
         waiting, oldest = len(self.waiting), self.waiting[0]
-        is_try = self._calls_alone >= _CALLS_TO_A_TRY
-        if oldest.key is None or (max(waiting, self._company) < _ALONE and not is_try):
-            return 0.0
-        if self.is_complete(max_rows) or waiting <= self._seen:
+        is_alone = max(waiting, self._company) < _ALONE and not self._is_try
+        if oldest.key is None or is_alone or self.is_complete(max_rows) or waiting <= self._seen:
             return 0.0
         self._seen = waiting
         return max(0.0, min(_PAUSE_SECONDS, oldest.arrived + timeout_seconds - now))
@@ -187,6 +189,6 @@ class Lane:
                 rows += request.rows
         share = 1.0 if len(taken) > self._company else 0.25
         self._company += share * (len(taken) - self._company)
-        self._calls_alone = self._calls_alone % _CALLS_TO_A_TRY + 1 if len(taken) == 1 else 0
+        self._calls_since_try = 0 if self._is_try else self._calls_since_try + 1
         self._seen = 0
         return taken

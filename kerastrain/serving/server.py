@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Iterator, Sequence
@@ -198,6 +199,9 @@ async def serve(settings: Settings) -> bool:
     Raises:
         KerastrainError: a port is in use, the host is not known.
     """
+    # What TensorFlow's modules hold, 400,000 objects, is garbage never; looking through it again
+    # and again would stop every request for some hundred milliseconds. The models come later.
+    gc.freeze()
     server = Server(settings)
     with _signals() as asked_to_stop:
         starting = asyncio.ensure_future(server.start())

@@ -126,7 +126,7 @@ def test_clients_that_always_come_one_after_the_other_are_found_out():
     servable = Doubling()
 
     async def test(caller):
-        for _ in range(10):
+        for _ in range(20):
             await one_by_one(caller, servable, 20)
 
     run(test)
