@@ -1,10 +1,11 @@
-"""What others make of a published version, on 256 real rows: TensorFlow alone, C, OpenVINO.
+"""What others make of a published version, on 256 real rows: TensorFlow, C, OpenVINO, ovmsclient.
 
-Edge formats and their runtimes are in `formats/`, clients of the server in `tests/serving/`.
+Edge formats and their runtimes are in `formats/`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from kerastrain.export import verification
 from kerastrain.export.publishing import publish
 from kerastrain.export.serving import ServedModel
 from kerastrain.options import TrainOptions
+from kerastrain.serving.models import ModelSpec
+from kerastrain.serving.server import Server, Settings
 
 HERE = Path(__file__).parent
 WHEEL = Path(tf.__file__).parent
@@ -102,6 +105,22 @@ def test_openvino_reads_the_saved_model_and_answers_the_same(model):
     compiled = core.compile_model(core.read_model(str(folder)), "CPU", settings)
     received = compiled({"pixels": rows})["probabilities"]
     np.testing.assert_allclose(received, answers["probabilities"], atol=TOLERANCE)
+
+
+def test_ovmsclient_gets_the_same_answers_over_grpc(model):
+    ovmsclient = pytest.importorskip("ovmsclient", reason="ovmsclient is not installed")
+    folder, rows, answers = model
+
+    def ask(port):
+        client = ovmsclient.make_grpc_client(f"127.0.0.1:{port}")
+        return client.predict({"pixels": rows}, "mlp")["probabilities"]
+
+    async def received():
+        models = [ModelSpec("mlp", folder.parent)]
+        async with Server(Settings(models, rest_port=None, grpc_port=0)) as server:
+            return await asyncio.to_thread(ask, server.grpc_port)
+
+    np.testing.assert_allclose(asyncio.run(received()), answers["probabilities"], atol=TOLERANCE)
 
 
 @pytest.mark.slow
