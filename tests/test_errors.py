@@ -1,12 +1,12 @@
 import pytest
 
 from kerastrain import errors
-from kerastrain.errors import Interrupted, KerastrainError, UsageError, suggestion
+from kerastrain.errors import Declined, Interrupted, KerastrainError, UsageError, suggestion
 
 KINDS = [
     kind
     for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, KerastrainError) and kind is not Interrupted
+    if isinstance(kind, type) and issubclass(kind, KerastrainError) and kind not in (Declined, Interrupted)
 ]
 
 
@@ -20,6 +20,11 @@ def test_an_error_shows_its_message_and_ends_with_1_or_for_usage_with_2(kind):
 def test_an_interruption_carries_the_exit_status_of_its_signal():
     error = Interrupted("Stopped by SIGTERM.", exit_status=143)
     assert (str(error), error.exit_status) == ("Stopped by SIGTERM.", 143)
+
+
+def test_a_declined_version_has_an_exit_status_of_its_own():
+    error = Declined("accuracy > deployed: does not hold", decision=None)
+    assert (str(error), error.exit_status) == ("accuracy > deployed: does not hold", 3)
 
 
 def test_the_nearest_name_is_suggested():

@@ -187,7 +187,9 @@ def test_the_command_writes_nothing_else(model, run_kerastrain):
     done = run_kerastrain("predict", *given)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert len(done.stdout.splitlines()) == 2
+    # A machine that takes more than a second shows how far it is.
+    said = [line for line in done.stdout.splitlines() if " a second" not in line]
+    assert len(said) == 2
     with_text = people(500).set_column(1, "age", pa.array(["old"] * 500))
     pyarrow.parquet.write_table(with_text, "text.parquet")
     done = run_kerastrain("predict", given[0], "--input=text.parquet", "--output=bad.parquet")
