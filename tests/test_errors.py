@@ -6,7 +6,8 @@ from kerastrain.errors import Declined, Interrupted, KerastrainError, UsageError
 KINDS = [
     kind
     for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, KerastrainError) and kind not in (Declined, Interrupted)
+    if isinstance(kind, type) and issubclass(kind, KerastrainError)
+    if kind not in (Declined, Interrupted)
 ]
 
 
