@@ -40,6 +40,7 @@ def test_train_again_and_evaluate(run_kerastrain, tmp_path):
     assert measured.stderr == ""
 
 
+@pytest.mark.slow  # the commands of the README do the same in the fast suite
 def test_a_table_from_csv_to_a_served_model(run_kerastrain, real_data):
     data = real_data / "tabular" / "california-housing.csv.gz"
     flags = ("train", "--recipe=tabular", "--target=median_house_value", "--workdir=runs/housing")

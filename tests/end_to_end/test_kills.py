@@ -55,6 +55,7 @@ def test_a_kill_in_the_middle_of_a_save_loses_nothing_but_the_save(tmp_path, und
     assert_same(killing.what_remains(workdir), undisturbed(*flags))
 
 
+@pytest.mark.slow  # kills in steps and in saves are in the fast suite
 def test_a_kill_in_the_middle_of_an_evaluation_loses_nothing(tmp_path, undisturbed):
     marker = tmp_path / "evaluating"
     environment = {"EVALUATION_MARKER": str(marker)}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -31,18 +32,27 @@ def test_a_version_appears_under_the_next_number_and_leaves_nothing_beside_it(tm
     assert not take_away(tmp_path, 1)
 
 
+def is_without_files(version):
+    """Whether the folder is empty and has that name: not one that was renamed while we looked."""
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(version, os.O_RDONLY)
+        try:
+            if os.listdir(descriptor):
+                return False
+            # The next version may have the same number by now, but not the same inode.
+            return os.stat(version).st_ino == os.fstat(descriptor).st_ino
+        finally:
+            os.close(descriptor)
+    return False
+
+
 def test_nobody_ever_sees_a_version_without_its_files(tmp_path):
     seen, done = [], threading.Event()
 
     def poll():
         while not done.is_set():
             for number in versions(tmp_path):
-                try:
-                    names = os.listdir(tmp_path / str(number))
-                except FileNotFoundError:
-                    continue
-                # A listing that began before the rename may end after it, in the folder aside.
-                if not names and (tmp_path / str(number)).exists():
+                if is_without_files(tmp_path / str(number)):
                     seen.append(number)
 
     thread = threading.Thread(target=poll)
