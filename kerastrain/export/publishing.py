@@ -52,6 +52,7 @@ from kerastrain.export.publish_decision import Decision
 from kerastrain.export.rows import Rows, raw_rows
 from kerastrain.export.scoring import answers_of_test_rows
 from kerastrain.export.serving import ServedModel
+from kerastrain.export.signatures import DEFAULT
 from kerastrain.export.warmup import write_warmup
 
 logger = logging.getLogger(__name__)
@@ -238,7 +239,7 @@ def _make(
         data,
         formats,
         folder=folder,
-        rows=check_rows(raw_rows(data, made.served.inputs)),
+        rows=made.requests[DEFAULT],
         custom_modules=_elsewhere(made.custom_modules),
     )
     return dataclasses.replace(
@@ -277,12 +278,8 @@ def _checked(written: _Written, pending: Path, process: verification.FreshProces
         (folder / "model.keras").unlink()
         left_out["model.keras"] = f"Keras cannot load it by itself: {report['keras']}"
     return _Made(
-        written.served,
-        written.signatures,
-        left_out,
-        written.custom_modules,
-        written.requests,
-        report["differences"],
+        **{**vars(written), "left_out": left_out},
+        differences=report["differences"],
     )
 
 
@@ -331,6 +328,7 @@ def _described(served: ServedModel) -> dict[str, Any]:
     return {
         "task": manifest.task_to_json(served.task),
         "classes": getattr(served.task, "classes", None),
+        "pixels": None if served.pixels is None else dataclasses.asdict(served.pixels),
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,

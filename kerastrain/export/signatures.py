@@ -35,15 +35,15 @@ from kerastrain.export.rows import Rows, as_tensor, as_tensors
 if TYPE_CHECKING:
     from kerastrain.export.serving import ServedModel
 
-DEFAULT = "serving_default"
+DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 # Also the name of what an encoder gives when it gives one tensor.
 FEATURES = "features"
 # As TensorFlow Serving names what may be asked by which of its services.
 METHODS = {
-    "classify": "tensorflow/serving/classify",
-    "regress": "tensorflow/serving/regress",
+    "classify": tf.saved_model.CLASSIFY_METHOD_NAME,
+    "regress": tf.saved_model.REGRESS_METHOD_NAME,
 }
-EXAMPLES = "inputs"
+EXAMPLES = tf.saved_model.CLASSIFY_INPUTS
 IMAGE_BYTES = "image_bytes"
 
 
@@ -149,12 +149,18 @@ def _named(spec: tf.TensorSpec, name: str) -> tf.TensorSpec:
 
 def _traced_network(served: ServedModel, encoder: keras.Model) -> Any:
     """The network and head behind the encoder: features in, answers out."""
+    return _concrete(
+        lambda features: served.head.answers(served.ask_network(features)), feature_specs(encoder)
+    )
+
+
+def feature_specs(encoder: keras.Model) -> dict[str, tf.TensorSpec]:
+    """What the encoder gives to the network, by name; [batch, …], a batch of any size."""
     encoded = encoder.output if isinstance(encoder.output, dict) else {FEATURES: encoder.output}
-    specs = {
-        name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
+    return {
+        name: tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=name)
         for name, tensor in encoded.items()
     }
-    return _concrete(lambda features: served.head.answers(served.ask_network(features)), specs)
 
 
 def _check_batch(outputs: Mapping[str, tf.TensorSpec]) -> None:

@@ -24,6 +24,7 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.errors import ExportError
+from kerastrain.export.clean_environment import clean_environment
 from kerastrain.export.comparison import (
     FLOAT32_TOLERANCE,
     HALF_TOLERANCE,
@@ -70,7 +72,7 @@ def write_check(
     raw = [np.asarray(_as_numpy(t)) for t in keras.tree.flatten(served.raw_outputs(rows))]
     again = [np.asarray(_as_numpy(t)) for t in keras.tree.flatten(served.raw_outputs(rows))]
     answers = served.answers(rows)
-    tolerance = HALF_TOLERANCE if _computes_in_half(served.model) else FLOAT32_TOLERANCE
+    tolerance = tolerance_of(served.model)
     for first, second in zip(raw, again, strict=True):
         if not np.isfinite(first.astype(np.float64)).all():
             raise ExportError("The model answers real rows with NaN or infinity.")
@@ -149,22 +151,8 @@ class FreshProcess:
         return self
 
     def _start(self) -> subprocess.Popen[str]:
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            # XLA by environment would hide what a server without it does; TF_CONFIG would
-            # make the process wait for the other workers of a cluster.
-            if name not in ("TF_XLA_FLAGS", "TF_CONFIG")
-        }
-        environment |= {
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "CUDA_VISIBLE_DEVICES": "-1",
-            "KERAS_BACKEND": "tensorflow",
-            # NumPy's threads would be there when it forks.
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
-        }
+        # NumPy's threads would be there when it forks.
+        environment = clean_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
         with open(self._log, "wb") as words:
             return subprocess.Popen(
                 [sys.executable, "-m", "kerastrain.export.verification"],
@@ -183,7 +171,9 @@ class FreshProcess:
         self._empty.cleanup()
 
     def _stop(self) -> None:
-        self._process.kill()
+        if self._process.poll() is None:
+            # With the child that is checking: both are in the session that it began.
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -241,7 +231,7 @@ def check(folder: Path) -> dict[str, Any]:
     plan, rows, raw, expected = read_check(folder)
     loaded = tf.saved_model.load(str(folder / "model"))
     problems, differences = _check_rows(loaded, folder, rows, expected, plan)
-    problems += _check_requests(loaded, folder, expected, plan)
+    problems += _check_requests(loaded, folder, plan)
     unloadable = None
     if (folder / "model" / "model.keras").exists():
         unloadable, found = check_keras(folder / "model" / "model.keras", rows, raw, plan)
@@ -281,25 +271,23 @@ def _check_rows(
     return problems, differences
 
 
-def _check_requests(
-    loaded: Any, folder: Path, expected: Mapping[str, np.ndarray], plan: Mapping[str, Any]
-) -> list[str]:
+def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any]) -> list[str]:
     """Asks every further signature."""
     problems: list[str] = []
-    close_calls = ties(expected, plan["tolerance"])
     with np.load(folder / "requests.npz") as stored:
         for name, (inputs, outputs) in plan["requests"].items():
             asked = [_unpacked(stored, f"{name}_asked_{i}") for i in range(len(inputs))]
-            told = [_unpacked(stored, f"{name}_told_{i}") for i in range(len(outputs))]
+            told = {o: _unpacked(stored, f"{name}_told_{i}") for i, o in enumerate(outputs)}
+            # Of its own answers: an image that became a file is not quite the row it was.
+            close_calls = ties(told, plan["tolerance"])
             tensors = as_plain_tensors(dict(zip(inputs, asked, strict=True)))
             received = loaded.signatures[name](**tensors)
             if set(received) != set(outputs):
                 problems.append(f"Signature {name}: the outputs are {sorted(received)}.")
                 continue
-            for output, values in zip(outputs, told, strict=True):
-                answer = _as_numpy(received[output])
-                close = None if name == "image_bytes" else close_calls
-                found = difference(output, storable(values), answer, plan["tolerance"], close)
+            for output, values in told.items():
+                answer, expected = _as_numpy(received[output]), storable(values)
+                found = difference(output, expected, answer, plan["tolerance"], close_calls)
                 problems += [f"Signature {name}: {text}" for text in found]
     return problems
 
@@ -309,7 +297,7 @@ def check_keras(
 ) -> tuple[str | None, list[str]]:
     """Whether Keras alone loads the file (None, or why not), and what it answers differently."""
     for name, file in plan["custom_modules"].items():
-        _import_from(name, file)
+        import_from(name, file)
     try:
         model = keras.saving.load_model(path)
     except Exception as error:  # whatever Keras, or a class of the user's own, makes of it
@@ -332,7 +320,7 @@ def check_keras(
     return None, [f"model.keras: {text}" for text in problems]
 
 
-def _import_from(name: str, file: str) -> None:
+def import_from(name: str, file: str) -> None:
     """Imports a module by name, or, for one that is not on the path, from its file."""
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(name)
@@ -355,9 +343,11 @@ def _asked(answer: Any, rows: Rows, size: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate([_as_numpy(p[name]) for p in parts]) for name in parts[0]}
 
 
-def _computes_in_half(model: keras.Model) -> bool:
+def tolerance_of(model: keras.Model) -> float:
+    """How close its export's answers must be; wider for one that computes in half precision."""
     layers = model._flatten_layers(include_self=True, recursive=True)
-    return any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
+    in_half = any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
+    return HALF_TOLERANCE if in_half else FLOAT32_TOLERANCE
 
 
 def _as_numpy(tensor: Any) -> np.ndarray:

@@ -27,12 +27,12 @@ from kerastrain.export import manifest
 from kerastrain.export.quiet import quiet_tensorflow
 from kerastrain.serving.failures import ServingError, code_name
 
-DEFAULT_SIGNATURE = "serving_default"
-PREDICT = "tensorflow/serving/predict"
-CLASSIFY = "tensorflow/serving/classify"
-REGRESS = "tensorflow/serving/regress"
+DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+PREDICT = tf.saved_model.PREDICT_METHOD_NAME
+CLASSIFY = tf.saved_model.CLASSIFY_METHOD_NAME
+REGRESS = tf.saved_model.REGRESS_METHOD_NAME
 
-_SERVE_TAG = "serve"
+_SERVE_TAG = tf.saved_model.SERVING
 # "__saved_model_init_op" and its like are for loaders, not for clients.
 _INTERNAL = "__saved_model"
 

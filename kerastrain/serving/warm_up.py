@@ -21,6 +21,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
+from kerastrain.export.warmup import MAX_RECORDS, NAME
 from kerastrain.serving.failures import ServingError
 from kerastrain.serving.inference import INPUT, find_signature, serialized_examples
 from kerastrain.serving.input_checks import check_inputs
@@ -35,9 +36,6 @@ from kerastrain.serving.servable import (
 from kerastrain.serving.tensors import tensor_array
 
 logger = logging.getLogger(__name__)
-
-REQUESTS = Path("assets.extra") / "tf_serving_warmup_requests"
-MAX_RECORDS = 1000
 
 # A tensor that is larger is no warm-up, but work.
 _MAX_BYTES = 64 << 20
@@ -54,7 +52,7 @@ def warm_up(servable: Servable) -> int:
     """
     asked: set[str] = set()
     count = 0
-    for record in _records(servable.folder / REQUESTS):
+    for record in _records(servable.folder / NAME):
         count += 1
         try:
             asked |= _replay(servable, record)

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from kerastrain.export.warmup import NAME
 from kerastrain.serving.failures import ServingError
 from kerastrain.serving.servable import load_servable
-from kerastrain.serving.warm_up import REQUESTS, warm_up
+from kerastrain.serving.warm_up import warm_up
 
 Log = prediction_log_pb2.PredictionLog
 
@@ -46,7 +47,7 @@ def loaded(publish, tmp_path):
     def load(*logs):
         folder = publish(tmp_path, 1)
         (folder / "assets.extra").mkdir()
-        with tf.io.TFRecordWriter(str(folder / REQUESTS)) as writer:
+        with tf.io.TFRecordWriter(str(folder / NAME)) as writer:
             for log in logs:
                 writer.write(log if isinstance(log, bytes) else log.SerializeToString())
         servable = load_servable("tiny", folder)
@@ -101,7 +102,7 @@ def test_more_than_a_thousand_records_are_refused(loaded):
 
 def test_a_damaged_file_is_told(loaded):
     servable = loaded(predict_log(np.float32([[1, 2]])))
-    path = servable.folder / REQUESTS
+    path = servable.folder / NAME
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ServingError, match="cannot be read") as raised:
         warm_up(servable)

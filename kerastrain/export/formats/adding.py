@@ -21,7 +21,6 @@ import numpy as np
 
 from kerastrain.data.source import Data
 from kerastrain.errors import ExportError
-from kerastrain.export.comparison import FLOAT32_TOLERANCE, HALF_TOLERANCE
 from kerastrain.export.formats import checking, keras_files, making, processes
 from kerastrain.export.formats.catalog import (
     DEFAULT,
@@ -37,6 +36,8 @@ from kerastrain.export.formats.comparing import MAIN
 from kerastrain.export.formats.stage import Stage, write_stage
 from kerastrain.export.rows import Rows
 from kerastrain.export.serving import ServedModel
+from kerastrain.export.signatures import FEATURES
+from kerastrain.export.verification import tolerance_of
 
 # By so many rows of the training the ranges of activations are measured.
 SAMPLE_ROWS = 512
@@ -90,7 +91,7 @@ def add_formats(
                 served,
                 rows,
                 sample=_sample(served, data),
-                tolerance=_tolerance(served),
+                tolerance=tolerance_of(served.model),
                 custom_modules=custom_modules,
             )
         except ExportError as error:
@@ -208,14 +209,8 @@ def _sample(served: ServedModel, data: Data) -> dict[str, np.ndarray]:
     chosen = np.unique(np.linspace(0, count - 1, min(count, SAMPLE_ROWS)).astype(np.int64))
     inputs = data.train.take(chosen).inputs
     if served.encoder is not None:
-        named = dict(inputs) if isinstance(inputs, Mapping) else {"features": inputs}
+        named = dict(inputs) if isinstance(inputs, Mapping) else {FEATURES: inputs}
         return {name: np.asarray(array) for name, array in named.items()}
     traced = traced_names(served.inputs)
     arrays = inputs if isinstance(inputs, Mapping) else {next(iter(traced)): inputs}
     return {traced[name]: np.asarray(arrays[name]) for name in traced}
-
-
-def _tolerance(served: ServedModel) -> float:
-    layers = served.model._flatten_layers(include_self=True, recursive=True)
-    in_half = any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
-    return HALF_TOLERANCE if in_half else FLOAT32_TOLERANCE

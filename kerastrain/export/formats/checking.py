@@ -9,22 +9,18 @@ STAGE/checking-NAME.json is written: {"problems": […], "error", "error_of", "a
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerastrain.export.formats.catalog import FORMATS, Format
+from kerastrain.export.formats.catalog import Format
 from kerastrain.export.formats.comparing import Compared, compare
 from kerastrain.export.formats.making import said
+from kerastrain.export.formats.processes import do_step
 from kerastrain.export.formats.stage import Arrays, Stage
-from kerastrain.workdir import strict_json, write_json
+from kerastrain.workdir import strict_json
 
 STEP = "checking"
 BATCH_SIZES = (1, 7, 256)
@@ -59,9 +55,10 @@ def _loaded(stage: Stage, one: Format) -> tuple[Callable[[Arrays], Any], Arrays]
     path = stage.made / one.file
     if one.runtime == "keras":
         from kerastrain.export.formats import keras_files
+        from kerastrain.export.verification import import_from
 
         for name, file in stage.custom_modules.items():
-            _import_from(name, file)
+            import_from(name, file)
         names = [stage.raw_name] if len(stage.raw) == 1 else list(map(str, range(len(stage.raw))))
         ask = keras_files.ask(stage, one.name, stage.made)
         return lambda arrays: dict(zip(names, ask(arrays).values(), strict=True)), dict(
@@ -91,25 +88,5 @@ def _asked(answer: Callable[[Arrays], Any], rows: Arrays, size: int) -> dict[str
     return {name: np.concatenate([np.array(part[name]) for part in parts]) for name in parts[0]}
 
 
-def _import_from(name: str, file: str) -> None:
-    """Imports a module by name, or, for one that is not on the path, from its file."""
-    with contextlib.suppress(ModuleNotFoundError):
-        importlib.import_module(name)
-        return
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None  # A .py file always has both.
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-
-
-def main() -> int:
-    folder, *names = sys.argv[1:]
-    stage = Stage.read(Path(folder))
-    for name in names:
-        write_json(stage.folder / f"{STEP}-{name}.json", check(stage, FORMATS[name]))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    do_step(STEP, check)

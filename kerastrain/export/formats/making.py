@@ -9,13 +9,12 @@ written: {} or {"problems": [why it cannot be made]}.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from kerastrain.export.formats.catalog import FORMATS, Format
+from kerastrain.export.formats.catalog import Format
+from kerastrain.export.formats.processes import do_step
 from kerastrain.export.formats.stage import Stage
-from kerastrain.workdir import write_json
 
 STEP = "making"
 
@@ -59,13 +58,5 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:400]}{'…' if len(text) > 400 or lines[3:] else ''}"
 
 
-def main() -> int:
-    folder, *names = sys.argv[1:]
-    stage = Stage.read(Path(folder))
-    for name in names:
-        write_json(stage.folder / f"{STEP}-{name}.json", make(stage, FORMATS[name]))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    do_step(STEP, make)

@@ -8,16 +8,18 @@ A process that dies of one format is started again for the others.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerastrain.workdir import read_json
+from kerastrain.export.clean_environment import clean_environment
+from kerastrain.export.formats.catalog import FORMATS, Format
+from kerastrain.export.formats.stage import Stage
+from kerastrain.workdir import read_json, write_json
 
 # Of one process. Converting a network of a billion numbers takes minutes.
 MAX_SECONDS = 1800.0
@@ -49,7 +51,9 @@ def _run(step: str, folder: Path, names: Sequence[str]) -> str:
         try:
             status = subprocess.run(
                 [*command, str(folder.absolute()), *names],
-                env=_environment(),
+                # OpenVINO's converter reports its use to its maker, except in continuous
+                # integration.
+                env=clean_environment(CI="true"),
                 cwd=empty,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -66,14 +70,9 @@ def _run(step: str, folder: Path, names: Sequence[str]) -> str:
     return f"{how}; {' '.join(lines[-3:])[-400:]}"
 
 
-def _environment() -> dict[str, str]:
-    """As the check of the SavedModel has it: no GPU, no cluster, no XLA by environment."""
-    kept = {n: v for n, v in os.environ.items() if n not in ("TF_XLA_FLAGS", "TF_CONFIG")}
-    return kept | {
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "KERAS_BACKEND": "tensorflow",
-        # OpenVINO's converter reports its use to its maker, except in continuous integration.
-        "CI": "true",
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
-    }
+def do_step(step: str, do: Callable[[Stage, Format], dict[str, Any]]) -> None:
+    """In the process: does the step for the formats that its arguments name."""
+    folder, *names = sys.argv[1:]
+    stage = Stage.read(Path(folder))
+    for name in names:
+        write_json(stage.folder / f"{step}-{name}.json", do(stage, FORMATS[name]))

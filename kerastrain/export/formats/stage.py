@@ -184,18 +184,15 @@ def _specs(served: ServedModel) -> dict[str, Any]:
     """The network's inputs as TensorSpecs with any batch size."""
     import tensorflow as tf
 
+    from kerastrain.export.signatures import feature_specs
+
     if served.encoder is None:
         named, specs = _names(served), served.inputs
         return {
             named[name]: tf.TensorSpec(spec.shape, spec.dtype, name=named[name])
             for name, spec in specs.items()
         }
-    output = served.encoder.output
-    tensors = output if isinstance(output, dict) else {"features": output}
-    return {
-        name: tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype, name=name)
-        for name, tensor in tensors.items()
-    }
+    return feature_specs(served.encoder)
 
 
 def _save_network(

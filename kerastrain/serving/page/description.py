@@ -10,7 +10,6 @@ wherever keys come from the user: a column may be called "__proto__".
 
 from __future__ import annotations
 
-import re
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -143,11 +142,9 @@ def _image(signature: Signature, manifest: Mapping[str, Any]) -> dict[str, Any] 
     }
 
 
-def _recorded_maximum(manifest: Mapping[str, Any]) -> int | None:
-    """The white of the training images, which the manifest has as "uint8 [28, 28], 0 to 255"."""
-    recorded = str((manifest.get("data") or {}).get("inputs", ""))
-    found = re.search(r"\b0 to (\d{1,5})$", recorded)
-    return int(found[1]) if found else None
+def _recorded_maximum(manifest: Mapping[str, Any]) -> float | None:
+    """The white of the training images."""
+    return (manifest.get("pixels") or {}).get("brightest")
 
 
 def _target(manifest: Mapping[str, Any]) -> str:

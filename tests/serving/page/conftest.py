@@ -134,7 +134,7 @@ def publish_houses(server: Server) -> Callable[[int], None]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Models digits, houses (label "stable"), pair; and broken, whose version 1 cannot load."""
     bases = tmp_path_factory.mktemp("bases")
-    image = {"classes": ["tall", "wide"], "data": {"inputs": "uint8 [28, 28], 0 to 255"}}
+    image = {"classes": ["tall", "wide"], "pixels": {"brightest": 255.0}}
     save(tall_or_wide, bases / "digits" / "1", image, image_bytes=size_of)
     save(price(2.0), bases / "houses" / "1", house_manifest())
     save(total, bases / "pair" / "1")

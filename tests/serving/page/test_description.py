@@ -108,7 +108,7 @@ def test_without_a_manifest_the_form_follows_from_the_signature():
     ("shape", "channels"), [((28, 28), None), ((28, 28, 1), 1), ((32, 24, 3), 3)]
 )
 def test_one_input_of_an_images_shape_is_drawn_on(shape, channels):
-    recorded = {"data": {"inputs": f"uint8 {list(shape)}, 0 to 16"}}
+    recorded = {"pixels": {"brightest": 16.0}}
     found = described(signature(image=(tf.uint8, (None, *shape))), recorded)
     height, width = shape[:2]
     assert found["kind"] == "image"
