@@ -21,7 +21,7 @@ import keras
 from kerastrain.assembly import Assembly
 from kerastrain.callbacks.measurements import measurements_for
 from kerastrain.data.source import Data
-from kerastrain.export import verification
+from kerastrain.export.fresh_process import FreshProcess
 from kerastrain.export.publishing import Rehearsal
 from kerastrain.job import Job
 from kerastrain.options import AUTO
@@ -84,7 +84,7 @@ class Inspection:
         workdir: Workdir,
         recorded: Mapping[str, Any] | None,
         *,
-        process: verification.FreshProcess | None,
+        process: FreshProcess | None,
     ):
         self.job = job
         self.process = process

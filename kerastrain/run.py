@@ -35,6 +35,7 @@ from kerastrain.errors import (
     RecipeError,
     WorkdirError,
 )
+from kerastrain.export import fresh_process
 from kerastrain.objective import Objective
 from kerastrain.options import TrainOptions
 from kerastrain.recipe import (
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kerastrain.callbacks.early_stopping import EarlyStopping
+    from kerastrain.export.fresh_process import FreshProcess
     from kerastrain.job import Job
     from kerastrain.training.range_test import RangeTest
     from kerastrain.training.steps import StepFunction
@@ -186,7 +188,8 @@ def train(
         strategy=strategy,
         jit=jit,
     )
-    with _answering_signals() as signals:
+    place = Workdir(workdir)
+    with _answering_signals() as signals, _checking_process(recorded_run(place)) as process:
         from kerastrain.job import Job
 
         job = Job(
@@ -201,7 +204,7 @@ def train(
             verbose=verbose,
             override=override,
         )
-        return _run(job, signals, began=began)
+        return _run(job, place, signals, process, began=began)
 
 
 def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
@@ -221,7 +224,9 @@ def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
                 result = read_json(workdir.result_file)
                 if is_same_command(options, recorded, result):
                     return _result(workdir, result, already_finished=True)
-        return _run(_recipe_job(options, override=override), signals, began=began)
+        with _checking_process(recorded) as process:
+            job = _recipe_job(options, override=override)
+            return _run(job, workdir, signals, process, began=began)
 
 
 def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
@@ -234,20 +239,22 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
         KerastrainError: what would keep the run from training.
     """
     with _answering_signals() as signals:
-        from kerastrain.session import Session
-
         workdir = Workdir(options.workdir)
         recorded = recorded_run(workdir)
         if recorded is not None:
             options = options.located_like(TrainOptions.from_json(recorded["given"]))
-        job = _recipe_job(options, override=override)
-        if recorded is not None:
-            with workdir.lock():
+        with _checking_process(recorded) as process, contextlib.ExitStack() as held:
+            job = _recipe_job(options, override=override)
+            from kerastrain.session import Session
+
+            if recorded is not None:
+                held.enter_context(workdir.lock())
                 check_same_run(job, workdir, recorded)
-                session = Session(job, workdir, starts=Starts(workdir), signals=signals)
-                return session.dry_run()
-        with workdir.rehearsal() as place:
-            return Session(job, place, starts=Starts(place), signals=signals).dry_run()
+            else:
+                workdir = held.enter_context(workdir.rehearsal())
+            starts = Starts(workdir)
+            session = Session(job, workdir, starts=starts, signals=signals, process=process)
+            return session.dry_run()
 
 
 def find_learning_rate(options: TrainOptions) -> RangeTest:
@@ -285,10 +292,18 @@ def _recipe_job(options: TrainOptions, *, override: bool) -> Job:
     return job
 
 
-def _run(job: Job, signals: Signals, *, began: float) -> TrainResult:
+def _checking_process(
+    recorded: Mapping[str, Any] | None,
+) -> contextlib.AbstractContextManager[FreshProcess | None]:
+    """For the exports of a run's first start: it imports TensorFlow while this process does."""
+    return contextlib.nullcontext() if recorded else fresh_process.FreshProcess()
+
+
+def _run(
+    job: Job, workdir: Workdir, signals: Signals, process: FreshProcess | None, *, began: float
+) -> TrainResult:
     from kerastrain.session import Session
 
-    workdir = Workdir(job.options.workdir)
     workdir.create()
     with workdir.lock():
         recorded = recorded_run(workdir)
@@ -309,7 +324,8 @@ def _run(job: Job, signals: Signals, *, began: float) -> TrainResult:
             )
         starts = Starts(workdir, clock=began)
         with _recorded_start(starts, signals):
-            return _result(workdir, Session(job, workdir, starts=starts, signals=signals).run())
+            session = Session(job, workdir, starts=starts, signals=signals, process=process)
+            return _result(workdir, session.run())
 
 
 @contextlib.contextmanager

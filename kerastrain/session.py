@@ -1,6 +1,6 @@
 """One run put together: data, model, state, loop, export. `kerastrain.run` is the way in.
 
-    result = Session(job, workdir, starts=starts, signals=signals).run()
+    result = Session(job, workdir, starts=starts, signals=signals, process=process).run()
 
 Everything that can fail early does so before the first step, and before the record of
 the run in the work directory is changed.
@@ -8,7 +8,6 @@ the run in the work directory is changed.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kerastrain.data.source import Data
-from kerastrain.export import verification
+from kerastrain.export.fresh_process import FreshProcess
 from kerastrain.export.publishing import publish, published_before
 from kerastrain.fitting import Fitting, Parts
 from kerastrain.inspection import Inspected, Inspection
@@ -42,15 +41,29 @@ EXPORT_SECONDS = 10.0
 
 
 class Session:
-    """One start of one run, in a work directory whose lock is held."""
+    """One start of one run, in a work directory whose lock is held.
 
-    def __init__(self, job: Job, workdir: Workdir, *, starts: Starts, signals: Signals):
+    Args:
+        process: checks the export before the training, and the one after it, at a run's first
+            start.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        workdir: Workdir,
+        *,
+        starts: Starts,
+        signals: Signals,
+        process: FreshProcess | None,
+    ):
         self.job = job
         self.options = job.options
         self.workdir = workdir
         self.starts = starts
         self.signals = signals
         self.recorded = read_json(workdir.run_file) if workdir.run_file.exists() else None
+        self.process = process
 
     def run(self) -> dict[str, Any]:
         """Trains to an end and publishes; returns what `result.json` holds.
@@ -59,12 +72,7 @@ class Session:
             SignalReceived: everything is saved.
             KerastrainError: whatever the user can correct.
         """
-        with self._checking_process() as process:
-            return self._run(process)
-
-    def _run(self, process: verification.FreshProcess | None) -> dict[str, Any]:
-        inspection = Inspection(self.job, self.workdir, self.recorded, process=process)
-        found = inspection.run()
+        found = self._inspection().run()
         record = self._record(found)
         if self.recorded is None and found.identity["found_learning_rate"] is not None:
             logger.info("Learning rate %g, by a range test.", found.identity["found_learning_rate"])
@@ -87,14 +95,10 @@ class Session:
         self.workdir.stopped_file.unlink(missing_ok=True)
         ended = fitting.run()
         self.starts.beat("exporting", step=ended.step)
-        return self._finish(found, fitting, ended, process)
+        return self._finish(found, fitting, ended)
 
-    def _checking_process(self) -> contextlib.AbstractContextManager[Any]:
-        """Checks the export before the training, and the one after it, at a run's first start.
-
-        While it imports TensorFlow, the data are read and the model is made.
-        """
-        return contextlib.nullcontext() if self.recorded else verification.FreshProcess()
+    def _inspection(self) -> Inspection:
+        return Inspection(self.job, self.workdir, self.recorded, process=self.process)
 
     def dry_run(self) -> list[str]:
         """Everything that comes before the first step; nothing is changed or written.
@@ -105,9 +109,8 @@ class Session:
         Raises:
             KerastrainError: what would keep the run from training.
         """
-        with self._checking_process() as process:
-            inspection = Inspection(self.job, self.workdir, self.recorded, process=process)
-            inspection.run()
+        inspection = self._inspection()
+        inspection.run()
         if self.recorded is not None:
             inspection.preflight.check("resume", self._check_newest)
         return inspection.preflight.report()
@@ -187,13 +190,7 @@ class Session:
             checkpoint_every=None if saves is None else in_steps(saves, steps_per_epoch=per_epoch),
         )
 
-    def _finish(
-        self,
-        found: Inspected,
-        fitting: Fitting,
-        ended: Ended,
-        process: verification.FreshProcess | None,
-    ) -> dict[str, Any]:
+    def _finish(self, found: Inspected, fitting: Fitting, ended: Ended) -> dict[str, Any]:
         early_stopping = fitting.early_stopping
         history = found.state.host.get("history", [])
         stopped = explanation(ended, early_stopping=early_stopping, options=self.options)
@@ -216,7 +213,7 @@ class Session:
         # A run that went on and found nothing better has published this model already.
         identity = {name: facts[name] for name in ("recipe", "best", "data")}
         published = published_before(base, identity) or publish(
-            found.state.model, found.data, base=base, facts=facts, process=process
+            found.state.model, found.data, base=base, facts=facts, process=self.process
         )
         result = {
             "ended": ended.reason,

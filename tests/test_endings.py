@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from checked_here import check_here
 
 import kerastrain
 from kerastrain.cli.main import main
@@ -38,8 +37,7 @@ EPOCH = 7
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
     """Exports are checked in this process: quick. The fresh one has its own tests."""
-    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+    check_here(monkeypatch)
 
 
 def model(learning_rate=0.01, optimizer=keras.optimizers.Adam):
@@ -139,8 +137,7 @@ def test_a_signal_during_the_export_leaves_nothing_half_and_the_next_start_expor
 
     checks = iter([verification.check, signalled])  # The first is the rehearsal's.
     with monkeypatch.context() as patch:
-        here = SimpleNamespace(begin=lambda _: None, finish=lambda folder: next(checks)(folder))
-        patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+        check_here(patch, lambda folder: next(checks)(folder))
         with pytest.raises(Interrupted, match="while exporting") as error:
             train(tmp_path / "run")
     assert error.value.exit_status == 130

@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from checked_here import check_here
 from keras import ops
 
 from kerastrain.data.source import Classification, Data, Examples, Regression
@@ -22,7 +21,6 @@ from kerastrain.data.tables.reading import TableFormat
 from kerastrain.data.tables.schema import Column, Schema
 from kerastrain.data.tables.statistics import table_statistics
 from kerastrain.errors import DataError, ExportError, UsageError
-from kerastrain.export import verification
 from kerastrain.export.manifest import NAME
 from kerastrain.export.publishing import publish
 from kerastrain.prediction import find_model, predict_file
@@ -76,8 +74,7 @@ def published(base, task):
     )
     recorded = {"schema": schema.to_json(), "statistics": table_statistics(rows, schema)}
     with pytest.MonkeyPatch.context() as patch:
-        here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-        patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+        check_here(patch)
         publish(model, data, base=base, facts={"data": recorded})
     return lambda table: np.asarray(
         model(encoder([ops.convert_to_tensor(v) for v in raw_rows(table, schema).values()]))

@@ -1,13 +1,12 @@
 """`kerastrain.train`: a model of one's own, from arrays to a published version."""
 
 import json
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from checked_here import check_here
 
 import kerastrain
 from kerastrain.errors import (
@@ -17,7 +16,6 @@ from kerastrain.errors import (
     ResumeError,
     TrainingError,
 )
-from kerastrain.export import verification
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 300).astype(np.int32)
@@ -52,8 +50,7 @@ def train(workdir, **changed):
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
     """Exports are checked in this process: quick. The fresh one has its own tests."""
-    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+    check_here(monkeypatch)
 
 
 class Crash(Exception):

@@ -2,19 +2,17 @@
 
 import json
 import math
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from checked_here import check_here
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kerastrain import Recipe, TrainOptions
 from kerastrain.errors import OptionsError, ResumeError
-from kerastrain.export import verification
 from kerastrain.objective import Objective
 from kerastrain.run import run_recipe
 from kerastrain.schedules import (
@@ -64,8 +62,7 @@ EPOCH = 7
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+    check_here(monkeypatch)
     path = tmp_path / "points.py"
     path.write_text(RECIPE)
     return path

@@ -1,18 +1,16 @@
 """Stopping criteria in real runs: any of them, on any metric, across interruptions."""
 
 import json
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from checked_here import check_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import kerastrain
 from kerastrain.errors import ObjectiveError, OptionsError, ResumeError
-from kerastrain.export import verification
 from kerastrain.training.stopping import (
     Criterion,
     Patience,
@@ -35,8 +33,7 @@ LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
     """Exports are checked in this process: quick. The fresh one has its own tests."""
-    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+    check_here(monkeypatch)
 
 
 def model(optimizer=None, metrics=("accuracy",)):

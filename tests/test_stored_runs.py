@@ -1,18 +1,15 @@
 """`kerastrain.train` on examples on disk: whole runs, interrupted ones, the checks before."""
 
-from contextlib import nullcontext
-from types import SimpleNamespace
-
 import keras
 import numpy as np
 import pytest
 import small_runs as small
+from checked_here import check_here
 
 import kerastrain
 from kerastrain.data.source import Classification, Data, Examples
 from kerastrain.data.stored import ExamplesWriter
 from kerastrain.errors import DataError, ResumeError
-from kerastrain.export import verification
 from kerastrain.resume_check.comparison import differences, what_remains
 
 EXAMPLES = small.blobs(1003)
@@ -22,8 +19,7 @@ VALIDATION = small.blobs(200)
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
     """Exports are checked in this process: quick. The fresh one has its own tests."""
-    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+    check_here(monkeypatch)
 
 
 def stored(folder, examples=EXAMPLES, *, block_rows=20):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from checked_here import check_here
 
 from kerastrain.cli import evaluate, explain
 from kerastrain.cli.command_line import parse_flags
 from kerastrain.errors import ResumeError
-from kerastrain.export import verification
 from kerastrain.export.manifest import read_manifest
 from kerastrain.options import TableOptions, TrainOptions
 from kerastrain.run import run_recipe
@@ -22,8 +20,7 @@ N = 300
 
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
-    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+    check_here(monkeypatch)
 
 
 def write(path, *, seed=0, rows=N) -> str:
@@ -49,8 +46,7 @@ def finished(tmp_path_factory):
         table=table,
     )
     with pytest.MonkeyPatch.context() as patch:
-        here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-        patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+        check_here(patch)
         run_recipe(options)
     return options
 

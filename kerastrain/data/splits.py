@@ -55,7 +55,7 @@ def split_rows(
     # Backwards, so that the test split does not depend on how the rest is divided.
     for name in reversed(others):
         rows[name] = _draw(left, sizes[name], seed=seed, classes=classes, split=name)
-        left = np.setdiff1d(left, rows[name], assume_unique=True)
+        left = np.delete(left, np.searchsorted(left, rows[name]))
     rows[first] = left
     return {name: rows[name] for name in sizes}
 

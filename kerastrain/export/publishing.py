@@ -43,7 +43,7 @@ import tensorflow as tf
 import kerastrain
 from kerastrain.data.source import Data
 from kerastrain.errors import Declined, ExportError, KerastrainError
-from kerastrain.export import manifest, verification
+from kerastrain.export import fresh_process, manifest, verification
 from kerastrain.export.evaluation import evaluate
 from kerastrain.export.formats import catalog
 from kerastrain.export.formats.adding import add_formats, default_reports
@@ -91,7 +91,7 @@ def publish(
     *,
     base: Path,
     facts: Mapping[str, Any],
-    process: verification.FreshProcess | None = None,
+    process: fresh_process.FreshProcess | None = None,
     formats: Sequence[str] = catalog.DEFAULT,
     accept: Callable[[Path], Decision] | None = None,
 ) -> Published:
@@ -114,7 +114,7 @@ def publish(
         base.mkdir(parents=True, exist_ok=True)
         remove_leftovers(base)
         with pending_folder(base) as pending, contextlib.ExitStack() as stack:
-            process = process or stack.enter_context(verification.FreshProcess())
+            process = process or stack.enter_context(fresh_process.FreshProcess())
             made = _make(model, data, pending, process, formats)
             found = _prepare(made, data, pending, {"name": base.name, **facts})
             with changing(base):  # nothing else is deployed between the decision and the rename
@@ -168,7 +168,7 @@ class Rehearsal:
         rehearsal.finish()
     """
 
-    def __init__(self, model: keras.Model, data: Data, process: verification.FreshProcess):
+    def __init__(self, model: keras.Model, data: Data, process: fresh_process.FreshProcess):
         self._model, self._data, self._process = model, data, process
         self._failed: ExportError | None = None
 
@@ -223,7 +223,7 @@ def _make(
     model: keras.Model,
     data: Data,
     pending: Path,
-    process: verification.FreshProcess,
+    process: fresh_process.FreshProcess,
     formats: Sequence[str],
 ) -> _Made:
     """Makes PENDING/model in these formats and checks that each answers as the live model does."""
@@ -266,7 +266,7 @@ def _elsewhere(custom_modules: Mapping[str, str]) -> dict[str, str]:
     return {name: file for name, file in custom_modules.items() if name != "__main__"}
 
 
-def _checked(written: _Written, pending: Path, process: verification.FreshProcess) -> _Made:
+def _checked(written: _Written, pending: Path, process: fresh_process.FreshProcess) -> _Made:
     """Waits for the check that has begun; takes out a `.keras` that cannot be loaded."""
     folder, left_out = pending / "model", dict(written.left_out)
     report = process.finish(pending)

@@ -1,20 +1,16 @@
 """Does the export answer as the live model does? Asked in a fresh process, before publishing.
 
     write_check(folder, served, rows, custom_modules={})   # rows and the live model's answers
-    with FreshProcess() as process:                        # runs this module
-        process.begin(folder)
-        report = process.finish(folder)                    # {"problems": [], …}
+    report = check(folder)                                 # {"problems": [], …}
 
 A folder under check holds `model/` (the version to be), `rows.npz`,
-`expected.npz`, `requests.npz` and `check.json`. The fresh process knows nothing but these
-files: the SavedModel is loaded by TensorFlow alone, `model.keras` by Keras.
+`expected.npz`, `requests.npz` and `check.json`. `check` is done by `fresh_process.FreshProcess`,
+which runs this module and knows nothing but these files: the SavedModel is loaded by TensorFlow
+alone, `model.keras` by Keras.
 
 Importing TensorFlow takes longer than most checks. So the process stays, idle, with the imports
 done and nothing else, and forks for each check: a rehearsal before the training and the
 check after it start from the same clean state.
-
-It sees no GPU. The trainer holds the memory of those there are, and most
-servers have none: an export with operations for GPUs alone must be found here.
 """
 
 from __future__ import annotations
@@ -24,10 +20,7 @@ import importlib
 import importlib.util
 import json
 import os
-import signal
-import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +31,6 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.errors import ExportError
-from kerastrain.export.clean_environment import clean_environment
 from kerastrain.export.comparison import (
     FLOAT32_TOLERANCE,
     HALF_TOLERANCE,
@@ -46,13 +38,13 @@ from kerastrain.export.comparison import (
     storable,
     ties,
 )
+from kerastrain.export.fresh_process import LOG
 from kerastrain.export.naming import signature_inputs
 from kerastrain.export.rows import Rows, as_tensor, as_tensors
 from kerastrain.export.serving import ServedModel
 from kerastrain.export.signatures import DEFAULT, as_plain_tensors, sample_requests
 
 BATCH_SIZES = (1, 7, 256)
-LOG = "check.log"
 
 
 def write_check(
@@ -131,82 +123,6 @@ def _unpacked(stored: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     texts = np.empty(len(ends), object)
     texts[:] = [content[start:end] for start, end in zip(starts, ends, strict=True)]
     return texts.reshape(lengths.shape)
-
-
-class FreshProcess:
-    """A new Python that imports TensorFlow while we do something else, and then checks.
-
-    with FreshProcess() as process:
-        ...                          # make FOLDER
-        process.begin(folder)        # has `check` done with it
-        ...
-        report = process.finish(folder)
-    """
-
-    def __enter__(self) -> FreshProcess:
-        # In a folder of its own: `python -m` looks for modules in the current one first.
-        self._empty = tempfile.TemporaryDirectory()
-        self._log = Path(self._empty.name) / LOG
-        self._process = self._start()
-        return self
-
-    def _start(self) -> subprocess.Popen[str]:
-        # NumPy's threads would be there when it forks.
-        environment = clean_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
-        with open(self._log, "wb") as words:
-            return subprocess.Popen(
-                [sys.executable, "-m", "kerastrain.export.verification"],
-                env=environment,
-                cwd=self._empty.name,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=words,
-                text=True,
-                # A Ctrl-C is for the trainer, which ends its helpers itself.
-                start_new_session=True,
-            )
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop()
-        self._empty.cleanup()
-
-    def _stop(self) -> None:
-        if self._process.poll() is None:
-            # With the child that is checking: both are in the session that it began.
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-
-    def begin(self, folder: Path) -> None:
-        """Has `check` done with FOLDER. One at a time: `finish` comes before the next."""
-        if self._process.poll() is not None:  # killed while it waited, for want of memory say
-            self._stop()
-            self._process = self._start()
-        assert self._process.stdin is not None
-        # One that has just died is found by `finish`, with what it said.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{folder.absolute()}\n")
-            self._process.stdin.flush()
-
-    def finish(self, folder: Path) -> dict[str, Any]:
-        """Waits for the check of FOLDER, and returns its report.
-
-        Raises:
-            ExportError: the process failed; the end of what it wrote is in the message.
-        """
-        assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != "0":
-            log = folder / LOG if (folder / LOG).exists() else self._log
-            words = log.read_text(errors="replace")
-            raise ExportError(
-                "The check of the export in a fresh process failed. Its last words:\n"
-                + "\n".join(words.strip().splitlines()[-20:])
-            )
-        report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-        return report
 
 
 def read_check(folder: Path) -> tuple[dict[str, Any], Rows, list[np.ndarray], Rows]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+from checked_here import check_here
 
 from kerastrain.cli.explain import lines
 from kerastrain.cli.main import main
-from kerastrain.export import verification
 from kerastrain.export.publishing import publish
 from kerastrain.options import TrainOptions
 from kerastrain.recipe import load_recipe
@@ -53,8 +51,7 @@ def make_run(tmp_path_factory):
         record = {"recipe": recipe, "resolved": options.to_json()}
         write_json(workdir.run_file, {**record, "data_fingerprint": data.fingerprint()})
         with pytest.MonkeyPatch.context() as patch:
-            here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-            patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+            check_here(patch)
             publish(model, data, base=workdir.exports / "weather", facts={})
         return workdir
 

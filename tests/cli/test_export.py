@@ -2,17 +2,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from checked_here import check_here
 
 from kerastrain.cli import export
 from kerastrain.cli.command_line import parse_flags
 from kerastrain.errors import CheckpointError, ExportError, OptionsError, RecipeError, UsageError
-from kerastrain.export import verification
 from kerastrain.export.asking import load_export
 from kerastrain.export.formats import catalog, checking, making, processes
 from kerastrain.export.formats.catalog import FORMATS
@@ -56,8 +54,7 @@ def step_here(step, folder, names):
 
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
-    here = SimpleNamespace(begin=lambda folder: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+    check_here(monkeypatch)
     monkeypatch.setattr(processes, "run_step", step_here)
 
 
@@ -75,8 +72,7 @@ def workdir(tmp_path_factory) -> Workdir:
         jit="off",
     )
     with pytest.MonkeyPatch.context() as patch:
-        here = SimpleNamespace(begin=lambda folder: None, finish=verification.check)
-        patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+        check_here(patch)
         run_recipe(options)
     return Workdir(options.workdir)
 

@@ -2,10 +2,9 @@
 
 import json
 import math
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import pytest
+from checked_here import check_here
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,15 +15,13 @@ from kerastrain.cli.main import main
 from kerastrain.cli.terminal_chart import chart
 from kerastrain.cli.train import FLAGS
 from kerastrain.errors import OptionsError
-from kerastrain.export import verification
 from kerastrain.options import TrainOptions
 from kerastrain.run import dry_run, run_recipe
 
 
 @pytest.fixture(autouse=True)
 def checked_here(monkeypatch):
-    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+    check_here(monkeypatch)
 
 
 def test_the_curve_and_the_suggestion_are_shown_and_drawn_and_nothing_else_is_left_behind(

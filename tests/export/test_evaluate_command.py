@@ -6,16 +6,14 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+from checked_here import check_here
 
 from kerastrain.cli import evaluate
 from kerastrain.errors import DataError, ExportError, UsageError, WorkdirError
-from kerastrain.export import verification
 from kerastrain.export.manifest import NAME
 from kerastrain.export.publishing import publish
 from kerastrain.options import TrainOptions
@@ -62,8 +60,7 @@ def run(tmp_path_factory):
     }
     write_json(workdir.run_file, record)
     with pytest.MonkeyPatch.context() as patch:
-        here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-        patch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+        check_here(patch)
         publish(model, data, base=workdir.exports / "weather", facts={})
     return workdir
 

@@ -9,19 +9,17 @@ import asyncio
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from checked_here import check_here
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastrain.data.images import load_image_data
 from kerastrain.data.source import Classification, Data, Examples
-from kerastrain.export import verification
 from kerastrain.export.publishing import publish
 from kerastrain.export.serving import ServedModel
 from kerastrain.options import TrainOptions
@@ -56,9 +54,8 @@ def published(rows, labels, base):
 def model(tmp_path_factory, real_data):
     test = load_image_data("mnist", TrainOptions(data_dir=str(real_data / "mnist"))).test
     rows = (test.inputs[:3000].reshape(3000, -1) / 255).astype(np.float32)
-    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+        check_here(patched)
         return published(rows, test.targets[:3000], tmp_path_factory.mktemp("mnist") / "mlp")
 
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import keras
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import tensorflow as tf
+from checked_here import check_here
 
 import kerastrain
 from kerastrain.data.source import Classification, Data, Examples, Regression
@@ -53,8 +53,7 @@ def digits_model(*layers):
 @pytest.fixture
 def checked_here(monkeypatch):
     """Checks exports in this process: quick, for what does not hang on the fresh one."""
-    here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(here))
+    check_here(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -367,12 +366,12 @@ def test_a_mirrored_model_is_published_with_each_weight_once(tmp_path):
         import sys, numpy as np, keras, tensorflow as tf
         from pathlib import Path
         from kerastrain.data.source import Classification, Data, Examples
-        from kerastrain.export import verification
+        from kerastrain.export import fresh_process, verification
         from kerastrain.export.publishing import publish
         from contextlib import nullcontext
         from types import SimpleNamespace
         here = SimpleNamespace(begin=lambda _: None, finish=verification.check)
-        verification.FreshProcess = lambda: nullcontext(here)
+        fresh_process.FreshProcess = lambda: nullcontext(here)
         cpu = tf.config.list_physical_devices("CPU")[0]
         two = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(cpu, two)

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import sys
-import time
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 
 from kerastrain.data.source import Classification, Data, Examples
 from kerastrain.export.serving import ServedModel
-from kerastrain.export.verification import FreshProcess, check, write_check
+from kerastrain.export.verification import check, write_check
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (256, 6, 5), dtype=np.uint8)
 
@@ -53,24 +49,3 @@ def test_a_label_may_differ_only_where_classes_are_equally_probable(
     problems = check(tmp_path)["problems"]
     assert bool(problems) == is_told_apart
     assert all("Signature image_bytes: 'label' differs in 1 of 256 rows" in p for p in problems)
-
-
-def test_the_process_takes_its_children_with_it(tmp_path, monkeypatch):
-    script = tmp_path / "python"
-    script.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path / 'child'}\nwait\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    child = tmp_path / "child"
-    with FreshProcess():
-        while not (child.exists() and child.read_text().endswith("\n")):
-            time.sleep(0.01)
-    state = Path(f"/proc/{int(child.read_text())}/stat")
-    for _ in range(500):
-        try:
-            is_waited_for = ") Z " in state.read_text()
-        except FileNotFoundError:
-            return
-        if is_waited_for:
-            return
-        time.sleep(0.01)
-    pytest.fail("it still runs")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -83,13 +84,17 @@ def _in_memory(
     loaded = loaded_from(files, options, given)
     columns = raw_columns(loaded.table, loaded.schema)
     train = loaded.splits["train"]
-    encoder = fit_encoder(taken(columns, train), loaded.schema, numbers=numbers)
+    raw_train = taken(columns, train)
+    encoder = fit_encoder(raw_train, loaded.schema, numbers=numbers)
     encoded = encoder.encode(columns)
-    warn_of(taken(columns, train), loaded.targets[train], loaded.schema, options.table)
+    warn_of(raw_train, loaded.targets[train], loaded.schema, options.table)
     twice = remarks.duplicates(columns, loaded.splits)
     if remark := remarks.duplicate_remark(twice, loaded.splits):
         logger.warning("%s", remark)
-    return _data(options, loaded, encoder, encoded, columns, duplicates=twice)
+    statistics = table_statistics(raw_train, loaded.schema)
+    return _data(
+        options, loaded, encoder, encoded, columns, statistics=statistics, duplicates=twice
+    )
 
 
 def _data(
@@ -99,6 +104,7 @@ def _data(
     encoded: Mapping[str, np.ndarray],
     columns: RawColumns,
     *,
+    statistics: Mapping[str, Any],
     duplicates: Mapping[str, int],
 ) -> Data:
     splits, schema = loaded.splits, loaded.schema
@@ -108,7 +114,6 @@ def _data(
         train = parts["train"]
         factors = class_factors(train.targets, train.weights, schema)
         parts["train"] = weighted(train, factors)
-    raw_train = taken(columns, splits["train"])
     sizes = {name: len(part) for name, part in parts.items()}
     say_what_was_loaded(options, schema, rows=loaded.table.num_rows, sizes=sizes)
     return Data(
@@ -123,7 +128,7 @@ def _data(
         split_rows=dict(splits),
         description={
             **described(options, schema, rows=loaded.table.num_rows),
-            "statistics": table_statistics(raw_train, schema),
+            "statistics": dict(statistics),
             "duplicates": dict(duplicates),
         },
     )

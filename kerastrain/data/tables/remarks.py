@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from kerastrain.data.source import Classification
 from kerastrain.data.tables.columns import RawColumns, Texts
@@ -73,9 +75,9 @@ def duplicates(columns: RawColumns, splits: Mapping[str, np.ndarray]) -> dict[st
         columns: of the whole table, as they were: encoded, rare values are all the same.
     """
     hashes = _row_hashes(columns)
-    train = hashes[splits["train"]]
+    train = pa.array(hashes[splits["train"]])
     return {
-        name: int(np.isin(hashes[rows], train).sum())
+        name: pc.sum(pc.is_in(pa.array(hashes[rows]), value_set=train)).as_py() or 0
         for name, rows in splits.items()
         if name != "train"
     }

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -293,17 +294,22 @@ def check_values(name: str, kind: Kind, column: pa.ChunkedArray, *, first_row: i
 def _check_numbers(name: str, column: pa.ChunkedArray, first_row: int) -> None:
     """Raises DataError for what float32 cannot hold; warns where it rounds away differences."""
     values = number_values(column)
-    bad = np.flatnonzero(np.abs(values) > _FLOAT32_MAX)
-    if len(bad):
+    low, high = np.fmin.reduce(values), np.fmax.reduce(values)  # They pass over NaN.
+    if np.isnan(low):
+        return
+    largest = max(-low, high)
+    if largest > _FLOAT32_MAX:
+        bad = np.flatnonzero(np.abs(values) > _FLOAT32_MAX)
         raise DataError(
             f"Column '{name}' holds {len(bad):,} infinite or too large numbers, the first in row "
             f"{first_row + bad[0] + 1:,}: {values[bad[0]]}. Expected numbers up to "
             f"{_FLOAT32_MAX:.1e}; correct them, or leave them empty (missing)."
         )
-    if np.isnan(values).all():
+    rounding = largest * np.finfo(np.float32).eps / 2
+    # The spread of n values is at least that of two at the ends and the others in the middle.
+    if (high - low) / math.sqrt(2 * len(values)) >= 100 * rounding:
         return
     spread = np.nanstd(values)
-    rounding = np.nanmax(np.abs(values)) * np.finfo(np.float32).eps / 2
     if 0 < spread < 100 * rounding:
         logger.warning(
             "Column '%s' loses its differences in float32 (values near %g, spread %g); "

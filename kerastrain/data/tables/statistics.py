@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,16 @@ def table_statistics(rows: RawColumns, schema: Schema) -> dict[str, Any]:
             shares                  of each bin, or of each of `values`
     """
     count = len(next(iter(rows.values())))
-    described = {}
-    for column in schema.columns:
+
+    def describe(column: Column) -> dict[str, Any]:
         values = expanded({column.input: rows[column.input]})[column.input]
-        described[column.name] = _described(values, column, count)
-    return {"rows": count, "columns": described}
+        return _described(values, column, count)
+
+    # NumPy and Arrow let other threads run while they count and sort.
+    with ThreadPoolExecutor() as threads:
+        described = list(threads.map(describe, schema.columns))
+    names = [column.name for column in schema.columns]
+    return {"rows": count, "columns": dict(zip(names, described, strict=True))}
 
 
 def is_measured(column: Column) -> bool:

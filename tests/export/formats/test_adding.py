@@ -2,20 +2,18 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from checked_here import check_here
 
 from kerastrain.data.source import Classification, Data, Examples, Regression
 from kerastrain.data.tables import columns
 from kerastrain.data.tables.encoding import fit_encoder
 from kerastrain.data.tables.schema import infer_schema
-from kerastrain.export import verification
 from kerastrain.export.formats import adding, checking, keras_files, making, processes
 from kerastrain.export.formats.adding import add_formats
 from kerastrain.export.formats.catalog import FORMATS, missing_packages
@@ -53,8 +51,7 @@ def step_here(step, folder, names):
 def here(monkeypatch):
     """Everything is made and checked in this process."""
     monkeypatch.setattr(processes, "run_step", step_here)
-    process = SimpleNamespace(begin=lambda folder: None, finish=verification.check)
-    monkeypatch.setattr(verification, "FreshProcess", lambda: nullcontext(process))
+    check_here(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kerastrain.export.fresh_process import FreshProcess
+
+
+def test_the_process_takes_its_children_with_it(tmp_path, monkeypatch):
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path / 'child'}\nwait\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    child = tmp_path / "child"
+    with FreshProcess():
+        while not (child.exists() and child.read_text().endswith("\n")):
+            time.sleep(0.01)
+    state = Path(f"/proc/{int(child.read_text())}/stat")
+    for _ in range(500):
+        try:
+            is_waited_for = ") Z " in state.read_text()
+        except FileNotFoundError:
+            return
+        if is_waited_for:
+            return
+        time.sleep(0.01)
+    pytest.fail("it still runs")
