@@ -1,10 +1,11 @@
 """What an engineer writes by hand for a table: pandas, preprocessing layers, tf.data, fit, export.
 
-    python benchmarks/keras_table_program.py FILE TARGET EPOCHS FOLDER
+    python benchmarks/keras_table_program.py FILE TARGET EPOCHS FOLDER mlp|tabm
 
 The network is that of `--recipe=tabular_mlp --set=embedding=0`: two layers of 256 with dropout
-0.1 on standardised numbers and one feature for each value of a category; Adam, batch 256, an
-evaluation after each epoch, the best weights restored.
+0.1 on standardised numbers and one feature for each value of a category; or, of the same
+features, that of `--recipe=tabular_tabm --set=embedding=0`, whose layers are taken from this
+package. Adam, batch 256, an evaluation after each epoch, the best weights restored.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tensorflow as tf
 from sklearn.model_selection import train_test_split
 
 
-def main(file: str, target: str, epochs: int, folder: str) -> None:
+def main(file: str, target: str, epochs: int, folder: str, network: str) -> None:
     frame = pandas.read_csv(file)
     labels = frame.pop(target)
     is_class = labels.dtype == object or isinstance(labels.dtype, pandas.StringDtype)
@@ -60,19 +61,31 @@ def main(file: str, target: str, epochs: int, folder: str) -> None:
         return whole.batch(256).prefetch(tf.data.AUTOTUNE)
 
     features = keras.Input(preprocessing.output_shape[1:])
-    x = features
-    for _ in range(2):
-        x = keras.layers.Dense(256, activation="relu")(x)
-        x = keras.layers.Dropout(0.1)(x)
+    units = int(y.max()) + 1 if is_class else 1
+    if network == "tabm":
+        from kerastrain.networks.ensemble import member_outputs
+
+        size = {"members": 8, "hidden": 128, "layers": 2, "dropout": 0.1}
+        output = member_outputs(features, units=units, **size)
+    else:
+        x = features
+        for _ in range(2):
+            x = keras.layers.Dense(256, activation="relu")(x)
+            x = keras.layers.Dropout(0.1)(x)
+        output = keras.layers.Dense(units)(x)
     if is_class:
-        output = keras.layers.Dense(int(y.max()) + 1)(x)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         metrics = ["accuracy"]
     else:
         mean, deviation = float(y[train].mean()), float(y[train].std())
-        output = keras.layers.Rescaling(deviation, mean)(keras.layers.Dense(1)(x))
+        output = keras.layers.Rescaling(deviation, mean)(output)
         loss, metrics = "mse", [keras.metrics.RootMeanSquaredError()]
+        y = y[:, None]
     model = keras.Model(features, output)
+    if network == "tabm":
+        from kerastrain.networks.ensemble import Ensemble
+
+        model = Ensemble(model, averages="probabilities" if is_class else "numbers")
     model.compile("adam", loss, metrics=metrics)
     stopping = keras.callbacks.EarlyStopping(patience=1000, restore_best_weights=True)
     model.fit(
@@ -87,4 +100,4 @@ def main(file: str, target: str, epochs: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

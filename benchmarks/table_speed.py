@@ -163,30 +163,33 @@ def bench_whole(data: Path, rounds: int) -> None:
         adult = Path(folder) / "adult.csv"
         table = pyarrow.parquet.read_table(data / "adult.parquet").drop_columns(["split"])
         pyarrow.csv.write_csv(table, adult)
-        for file, target, epochs in (
-            (adult, "income", 30),
-            (data / "california-housing.csv.gz", "median_house_value", 80),
-        ):
-            _bench_command(Path(folder), file, target, epochs, rounds)
+        for network in ("mlp", "tabm"):
+            for file, target, epochs in (
+                (adult, "income", 30),
+                (data / "california-housing.csv.gz", "median_house_value", 80),
+            ):
+                _bench_command(Path(folder), network, file, target, epochs, rounds)
 
 
-def _bench_command(folder: Path, file: Path, target: str, epochs: int, rounds: int) -> None:
+def _bench_command(
+    folder: Path, network: str, file: Path, target: str, epochs: int, rounds: int
+) -> None:
     number = iter(range(1000))
 
     def own() -> None:
         _quietly(
-            *(sys.executable, "-m", "kerastrain", "train", "--recipe=tabular_mlp"),
+            *(sys.executable, "-m", "kerastrain", "train", f"--recipe=tabular_{network}"),
             *(f"--data={file}", f"--target={target}", f"--max_epochs={epochs}", "--patience=1000"),
-            *("--set=embedding=0", f"--workdir={folder / f'{target}-{next(number)}'}"),
+            *("--set=embedding=0", f"--workdir={folder / f'{network}-{target}-{next(number)}'}"),
         )
 
     def keras_program() -> None:
-        place = folder / f"{target}-keras-{next(number)}"
+        place = folder / f"{network}-{target}-keras-{next(number)}"
         program = HERE / "keras_table_program.py"
-        _quietly(sys.executable, str(program), str(file), target, str(epochs), str(place))
+        _quietly(sys.executable, str(program), str(file), target, str(epochs), str(place), network)
 
     seconds = _interleaved({"kerastrain": own, "Keras program": keras_program}, min(rounds, 3))
-    print(f"from {file.name} to a SavedModel, {epochs} epochs, whole processes")
+    print(f"from {file.name} to a SavedModel, {network}, {epochs} epochs, whole processes")
     _show(seconds, unit="s", asked={"Keras program": 2.0})
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,8 +105,8 @@ def _chosen(executor: Executor, state: TrainState, *, jit: str, total_steps: int
     # In turn, and the best of each: the machine's speed drifts while we measure. What is
     # slower beyond any drift is not timed again: a convolution under XLA takes seconds.
     for _ in range(ROUNDS - 1 if compiled < HOPELESS * plain else 0):
-        plain = min(plain, _step_seconds(executor, jit=False))
-        compiled = min(compiled, _step_seconds(executor, jit=True))
+        plain = min(plain, _timed_again(executor, plain, jit=False))
+        compiled = min(compiled, _timed_again(executor, compiled, jit=True))
     timings = f"{_milliseconds(compiled)} with XLA, {_milliseconds(plain)} without"
     faster = compiled < plain
     ratio = max(plain, compiled) / min(plain, compiled)
@@ -131,19 +132,32 @@ def _timed_or_refused(executor: Executor) -> float:
 
 def _step_seconds(executor: Executor, *, jit: bool) -> float:
     """The time of one full step, compiled before it is timed."""
-    full_steps = executor.batches.examples // executor.batches.batch_size
     executor.run(0, 1, jit=jit)
-    steps, spent = 1, 0.0
-    while spent < TIMING_SECONDS:
-        began = time.perf_counter()
-        executor.run(0, steps, jit=jit)
-        spent = time.perf_counter() - began
-        if steps == full_steps or spent >= TIMING_SECONDS:
+    steps, most = 1, _full_steps(executor)
+    while True:
+        spent = _seconds(executor, steps, jit=jit)
+        if steps == most or spent >= TIMING_SECONDS:
             return spent / steps
         # Towards the time wanted, but not by more than a factor that a slow first call allows.
         growth = min(10.0, max(2.0, TIMING_SECONDS / max(spent, 1e-6)))
-        steps = min(full_steps, int(steps * growth))
-    return spent / steps
+        steps = min(most, int(steps * growth))
+
+
+def _timed_again(executor: Executor, step_seconds: float, *, jit: bool) -> float:
+    """The time of one full step, now that it is known how many take long enough."""
+    steps = min(_full_steps(executor), math.ceil(TIMING_SECONDS / step_seconds))
+    return _seconds(executor, steps, jit=jit) / steps
+
+
+def _full_steps(executor: Executor) -> int:
+    """Of an epoch."""
+    return executor.batches.examples // executor.batches.batch_size
+
+
+def _seconds(executor: Executor, steps: int, *, jit: bool) -> float:
+    began = time.perf_counter()
+    executor.run(0, steps, jit=jit)
+    return time.perf_counter() - began
 
 
 def _round_number(steps: float) -> int:
