@@ -150,7 +150,7 @@ def _scored(model: object, inputs: np.ndarray, loaded: Loaded) -> float:
 LARGE = {"max_iter": 300, "early_stopping": False, "max_leaf_nodes": 255, "learning_rate": 0.05}
 PEERS: dict[str, Callable[[Loaded, dict[str, np.ndarray], int], float]] = {
     "HistGradientBoosting": boosted,
-    "HistGradientBoosting, large": functools.partial(boosted, **LARGE),
+    "HistGradientBoosting with 255 leaves": functools.partial(boosted, **LARGE),
     "MLP of scikit-learn": perceptron,
 }
 
@@ -186,7 +186,7 @@ def _measure(label: str, run: Callable[[int], float], arguments: argparse.Namesp
     seconds = (time.monotonic() - began) / len(values)
     each = " ".join(f"{value:.5g}" for value in values)
     print(
-        f"  {label:28} {np.mean(values):.5g} ± {spread:.2g}  ({each}; {seconds:.0f} s)", flush=True
+        f"  {label:36} {np.mean(values):.5g} ± {spread:.2g}  ({each}; {seconds:.0f} s)", flush=True
     )
 
 

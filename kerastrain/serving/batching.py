@@ -194,7 +194,7 @@ class Caller:
 
     def _call_inline(self, lane: Lane, batch: list[Request]) -> None:
         if batch:
-            self._settle(lane, batch, *self._call(lane, batch))
+            self._settle(lane, batch, *self._call(lane, batch, in_this_thread=True))
 
     def _call_in_thread(
         self, lane: Lane, batch: list[Request], loop: asyncio.AbstractEventLoop
@@ -213,7 +213,9 @@ class Caller:
         called = self._pool.submit(self._call, lane, batch)
         called.add_done_callback(lambda made: loop.call_soon_threadsafe(done, *made.result()))
 
-    def _call(self, lane: Lane, batch: list[Request]) -> tuple[list[Outputs | Exception], float]:
+    def _call(
+        self, lane: Lane, batch: list[Request], *, in_this_thread: bool = False
+    ) -> tuple[list[Outputs | Exception], float]:
         """One call for all; what each is to be told, and the seconds that it took."""
         start = time.perf_counter()
         outcomes = call_together(
@@ -221,6 +223,7 @@ class Caller:
             lane.signature,
             [request.inputs for request in batch],
             [request.rows for request in batch],
+            in_this_thread=in_this_thread,
         )
         return outcomes, time.perf_counter() - start
 

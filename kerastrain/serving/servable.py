@@ -4,8 +4,8 @@
     servable.signatures["serving_default"].inputs["image"].shape     # (None, 8, 8)
     servable.call("serving_default", {"image": images})              # {"probabilities": [n, 10]}
 
-The signature's concrete function is called directly: about 130 µs for one row of a small
-network, where `model.predict` takes 57,000.
+The signature's function is called directly: about 200 µs for one row of a small network, or
+30 in the calling thread alone, where `model.predict` takes 57,000.
 """
 
 from __future__ import annotations
@@ -80,6 +80,48 @@ class Signature:
         return bool(self.inputs) and all(tensor.is_batch for tensor in tensors)
 
 
+class _Function:
+    """A signature's function with inputs and outputs by position, in the signature's order.
+
+    Attributes:
+        outputs: their names.
+    """
+
+    def __init__(self, loaded: Any, signature: Signature):
+        names, self.outputs = list(signature.inputs), list(signature.outputs)
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec(info.shape, info.dtype) for info in signature.inputs.values()
+            ]
+        )
+        def ask(*tensors: tf.Tensor) -> list[tf.Tensor]:
+            answers = loaded(**dict(zip(names, tensors, strict=True)))
+            return [answers[name] for name in self.outputs]
+
+        self._function = ask.get_concrete_function()
+        self._dtypes = [tensor.dtype for tensor in self._function.outputs]
+        self._captured = list(self._function.captured_inputs)
+        # With a GPU it would have to be said which operations run where.
+        self._runs_here = not tf.config.list_logical_devices("GPU")
+
+    def call(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Runs the operations as the inputs for them are there, on TensorFlow's threads."""
+        return self._function(*tensors)
+
+    def call_here(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """The same as one operation, which runs in this thread, as every single one does.
+
+        Without binding of arguments, casts and a change of threads: 32 µs in place of 210 for a
+        row of a perceptron, 86 in place of 480 for one of a table of 14 columns.
+        """
+        if not self._runs_here:
+            return self.call(tensors)
+        return tf.raw_ops.StatefulPartitionedCall(
+            args=[*tensors, *self._captured], Tout=self._dtypes, f=self._function.name
+        )
+
+
 class Servable:
     """A loaded version.
 
@@ -104,21 +146,26 @@ class Servable:
         self.meta_graph = meta_graph
         self.manifest = recorded
         self._loaded = loaded  # keeps alive what the functions refer to
-        self._functions = dict(loaded.signatures)
         self.signatures: Mapping[str, Signature] = {
             name: _signature(name, definition)
             for name, definition in sorted(meta_graph.signature_def.items())
-            if name in self._functions and not name.startswith(_INTERNAL)
+            if name in loaded.signatures and not name.startswith(_INTERNAL)
         }
+        # Made when they are first asked: what TensorFlow cannot call is no matter until then.
+        self._functions: dict[str, _Function] = {}
 
     def __repr__(self) -> str:
         return f"Servable({self.model!r}, version {self.version})"
 
-    def call(self, signature_name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def call(
+        self, signature_name: str, inputs: Mapping[str, np.ndarray], *, in_this_thread: bool = False
+    ) -> dict[str, np.ndarray]:
         """Asks once; blocks until the answer is there. May be called by several threads.
 
         Args:
             inputs: all of the signature's, in its dtypes; strings as object arrays of bytes.
+            in_this_thread: operations run one after the other, in the calling thread. For small
+                functions, whose operations take less time than handing them to other threads.
 
         Returns:
             Every output; strings as object arrays of bytes.
@@ -128,13 +175,25 @@ class Servable:
         """
         infos = self.signatures[signature_name].inputs
         try:
-            tensors = {name: tf.constant(inputs[name], infos[name].dtype) for name in infos}
-            answers = self._functions[signature_name](**tensors)
-            return {name: np.asarray(tensor.numpy()) for name, tensor in answers.items()}
+            tensors = [tf.constant(inputs[name], info.dtype) for name, info in infos.items()]
+            function = self._function(signature_name)
+            answers = function.call_here(tensors) if in_this_thread else function.call(tensors)
+            return {
+                name: np.asarray(t.numpy())
+                for name, t in zip(function.outputs, answers, strict=True)
+            }
         except tf.errors.OpError as error:
             raise ServingError(code_name(error.error_code), _plain(error.message)) from error
         except (TypeError, ValueError, OverflowError) as error:
             raise ServingError("INVALID_ARGUMENT", _plain(str(error))) from error
+
+    def _function(self, signature_name: str) -> _Function:
+        found = self._functions.get(signature_name)
+        if found is None:
+            signature = self.signatures[signature_name]
+            found = _Function(self._loaded.signatures[signature_name], signature)
+            self._functions[signature_name] = found
+        return found
 
 
 def load_servable(model: str, folder: Path) -> Servable:

@@ -23,30 +23,31 @@ def call_together(
     signature: Signature,
     inputs: Sequence[Mapping[str, np.ndarray]],
     rows: Sequence[int],
+    *,
+    in_this_thread: bool = False,
 ) -> list[Outputs | Exception]:
     """Each request's outputs, or the error of its own.
 
     Args:
         inputs: of each request, of equal shapes but for their numbers of rows.
         rows: of each request.
+        in_this_thread: as `Servable.call`.
     """
+
+    def called(asked: Mapping[str, np.ndarray]) -> Outputs | Exception:
+        try:
+            return servable.call(signature.name, asked, in_this_thread=in_this_thread)
+        except Exception as error:  # ServingError, or a bug: for whoever asked
+            return error
+
     if len(inputs) == 1:
-        return [_called(servable, signature, inputs[0])]
+        return [called(inputs[0])]
     names = signature.inputs
     joined = {name: np.concatenate([each[name] for each in inputs]) for name in names}
-    outputs = _called(servable, signature, joined)
+    outputs = called(joined)
     if isinstance(outputs, Exception) or not _has_rows(outputs, sum(rows)):
-        return [_called(servable, signature, each) for each in inputs]
+        return [called(each) for each in inputs]
     return _apart(outputs, rows)
-
-
-def _called(
-    servable: Servable, signature: Signature, inputs: Mapping[str, np.ndarray]
-) -> Outputs | Exception:
-    try:
-        return servable.call(signature.name, inputs)
-    except Exception as error:  # ServingError, or a bug: for whoever asked, not for the thread
-        return error
 
 
 def _has_rows(outputs: Outputs, rows: int) -> bool:

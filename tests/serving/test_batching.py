@@ -37,7 +37,8 @@ class Doubling:
         self.calls = []
         self.threads = set()
 
-    def call(self, name, inputs):
+    def call(self, name, inputs, *, in_this_thread=False):
+        assert in_this_thread == (threading.current_thread() is threading.main_thread())
         x = inputs["x"]
         self.calls.append(len(x))
         self.threads.add(threading.current_thread())
@@ -187,8 +188,8 @@ def test_the_mistake_of_one_is_not_told_to_the_others():
 
 def test_outputs_that_are_not_one_for_each_row_are_asked_again_one_by_one():
     class Summing(Doubling):
-        def call(self, name, inputs):
-            return {"y": super().call(name, inputs)["y"].sum(axis=0, keepdims=True)}
+        def call(self, name, inputs, **how):
+            return {"y": super().call(name, inputs, **how)["y"].sum(axis=0, keepdims=True)}
 
     servable = Summing()
 

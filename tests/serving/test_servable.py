@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerastrain.export.manifest import write_manifest
 from kerastrain.serving.failures import ServingError
@@ -31,19 +32,50 @@ def test_signatures_are_those_that_clients_see(servable):
     assert not servable.meta_graph.HasField("graph_def")  # megabytes that nobody asks for
 
 
-def test_numbers_and_texts_go_in_and_out(servable):
-    answers = servable.call("serving_default", {"x": np.float32([[1, 2], [3, 4]])})
+@pytest.mark.parametrize("in_this_thread", [False, True])
+def test_numbers_and_texts_go_in_and_out(servable, in_this_thread):
+    def call(*asked):
+        return servable.call(*asked, in_this_thread=in_this_thread)
+
+    answers = call("serving_default", {"x": np.float32([[1, 2], [3, 4]])})
     np.testing.assert_array_equal(answers["total"], np.float32([6, 14]))
-    answers = servable.call("read", {"text": np.array([b"1e3", b"2"], object)})
+    answers = call("read", {"text": np.array([b"1e3", b"2"], object)})
     np.testing.assert_array_equal(answers["number"], np.float32([1000, 2]))
     assert answers["echo"].tolist() == [b"1E3", b"2"]
-    answers = servable.call("single", {"x": np.float32(1)})
+    answers = call("single", {"x": np.float32(1)})
     assert answers["y"].shape == () and answers["y"] == 2
 
 
-def test_what_the_function_refuses_is_the_clients_mistake_in_one_line(servable):
+@pytest.mark.parametrize("in_this_thread", [False, True])
+def test_inputs_are_told_apart_by_their_names_alone(tmp_path, in_this_thread):
+    # As functions' parameters these names are others, and in another order.
+    names = ["b_a", "b-c", "B.a", "a", "b.d", "z"]
+
+    @tf.function(input_signature=[{name: tf.TensorSpec([None], tf.float32) for name in names}])
+    def squares(inputs):
+        return {f"{name} squared": inputs[name] ** 2 for name in names}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name=n) for n in names])
+    def apart(*values):
+        return squares(dict(zip(names, values, strict=True)))
+
+    module = tf.Module()
+    module.functions = [squares, apart]
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": apart})
+    servable = load_servable("m", tmp_path / "1")
+    inputs = {
+        name: np.float32([place])
+        for place, name in enumerate(servable.signatures["serving_default"].inputs)
+    }
+    answers = servable.call("serving_default", inputs, in_this_thread=in_this_thread)
+    assert answers == {f"{name} squared": value**2 for name, value in inputs.items()}
+
+
+@pytest.mark.parametrize("in_this_thread", [False, True])
+def test_what_the_function_refuses_is_the_clients_mistake_in_one_line(servable, in_this_thread):
+    wrong = {"text": np.array([b"abc"], object)}
     with pytest.raises(ServingError, match="could not correctly convert string: abc") as raised:
-        servable.call("read", {"text": np.array([b"abc"], object)})
+        servable.call("read", wrong, in_this_thread=in_this_thread)
     assert raised.value.code == "INVALID_ARGUMENT"
     assert "\n" not in raised.value.message and "Detected at" not in raised.value.message
 

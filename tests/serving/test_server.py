@@ -211,7 +211,7 @@ def test_what_does_not_end_in_time_is_cut_off_and_admitted(publish, tmp_path, mo
 def slow_down(monkeypatch, seconds):
     call = Servable.call
 
-    def slowly(self, name, inputs):
+    def slowly(self, name, inputs, **how):
         import time
 
         time.sleep(seconds)
