@@ -35,6 +35,7 @@ def test_ctrl_c_during_start_up_leaves_without_a_traceback(tmp_path):
     assert "Traceback" not in (tmp_path / "run.log").read_text()
 
 
+@pytest.mark.slow  # the lock has fast tests of its own
 def test_a_second_trainer_is_told_who_trains_here(tmp_path, run_kerastrain):
     workdir = tmp_path / "run"
     process = killing.start(workdir, *MLP)

@@ -197,6 +197,11 @@ def is_date(kind: pa.DataType) -> bool:
     return pa.types.is_date(kind) or pa.types.is_timestamp(kind)
 
 
+def has_zone(kind: pa.DataType) -> bool:
+    """Whether these dates or times are of a zone; else they are somebody's local ones."""
+    return getattr(kind, "tz", None) is not None
+
+
 def number_values(column: pa.ChunkedArray) -> np.ndarray:
     """float64 [n]; NaN where the value is missing. False is 0 and true is 1."""
     # safe=False: integers above 2**53 are rounded here, and further in float32 anyway.

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from kerastrain.data.tables.columns import is_date, is_number, raw_rows
 from kerastrain.data.tables.schema import Column, Schema
+from kerastrain.data.tables.schema_matching import check_zone
 from kerastrain.data.tables.statistics import days
 from kerastrain.errors import DataError
 
@@ -40,12 +41,13 @@ def incoming_rows(
 
     Args:
         table: plain types, as `reading` gives them; other columns are ignored. Times with a
-            zone become UTC, as in training; those without are taken as they are.
+            zone become UTC, as in training.
         rows_before: how many rows were read before these, for messages.
 
     Raises:
-        DataError: a column has another type than in training, or a value that is no number
-            (no date, neither yes nor no) or infinite; column, row and value are named.
+        DataError: a column has another type than in training (times with a zone where there
+            were none, for instance), or a value that is no number (no date, neither yes nor no)
+            or infinite; column, row and value are named.
     """
     columns = {
         column.name: _as_trained(table[column.name], column, rows_before)
@@ -64,6 +66,7 @@ def _as_trained(values: pa.ChunkedArray, column: Column, rows_before: int) -> pa
     if pa.types.is_null(kind):  # nothing but missing values
         return values
     if column.kind == "date":
+        check_zone(column, kind)
         return values if is_date(kind) or pa.types.is_string(kind) else _refuse(column, kind)
     if column.dtype == "string":
         return _as_text(values, column, rows_before)

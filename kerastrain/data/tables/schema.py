@@ -17,6 +17,7 @@ reason: columns without values or with one value only, identifiers, and free tex
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -31,7 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kerastrain.data.source import Classification, Regression, Task
-from kerastrain.data.tables.columns import is_date, is_number, number_values
+from kerastrain.data.tables.columns import has_zone, is_date, is_number, number_values
 from kerastrain.data.tables.target import infer_task
 from kerastrain.errors import DataError, suggestion
 
@@ -71,6 +72,8 @@ class Column:
             and categories of whole numbers. "string", "" is missing: other categories, and
             dates in ISO 8601 ("2011-01-31", "2011-01-31T13:00:00"), times with a zone in UTC.
         missing: rows of the table without a value.
+        has_zone: of dates, whether their times had a zone in training; None: not known, since
+            they were text.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Column:
     kind: Kind
     dtype: str = ""
     missing: int = 0
+    has_zone: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.dtype:
@@ -97,7 +101,10 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         task = {"kind": type(self.task).__name__.lower(), **asdict(self.task)}
         return {
-            "columns": [asdict(column) for column in self.columns],
+            "columns": [
+                {name: value for name, value in asdict(column).items() if value is not None}
+                for column in self.columns
+            ],
             "target": self.target,
             "task": {k: list(v) if isinstance(v, tuple) else v for k, v in task.items()},
             "left_out": dict(self.left_out),
@@ -148,7 +155,7 @@ def infer_schema(
     """
     check_target(table.column_names, target, source=source)
     decided = infer_task(table[target], target, task=task, quantiles=quantiles)
-    used: list[tuple[str, Kind, str, int]] = []
+    used: list[Column] = []
     left_out: dict[str, str] = {}
     for name in table.column_names:
         if name == target:
@@ -163,14 +170,13 @@ def infer_schema(
             continue
         kind, dtype = _kind(name, column)
         check_values(name, kind, column)
-        used.append((name, kind, dtype, column.null_count))
+        zone = has_zone(column.type) if kind == "date" else None
+        used.append(Column(name, "", kind, dtype, column.null_count, zone))
     if not used:
         reasons = "; ".join(f"'{name}': {reason}" for name, reason in left_out.items()) or "none"
         raise DataError(f"{source} has no column to predict '{target}' from. Left out: {reasons}.")
-    inputs = input_names(name for name, *_ in used)
-    columns = [
-        Column(name, inputs[name], kind, dtype, missing) for name, kind, dtype, missing in used
-    ]
+    inputs = input_names(column.name for column in used)
+    columns = [dataclasses.replace(column, input=inputs[column.name]) for column in used]
     _log_renamed(columns)
     return Schema(tuple(columns), target, decided, tuple(left_out.items()))
 

@@ -98,7 +98,7 @@ def _column(path: Path, values: Any) -> dict[str, Any]:
     if unknown or not is_complete or "kind" not in values:
         raise DataError(
             f"--schema={path}: a column is {json.dumps(values)}; expected an object with name, "
-            f"kind and, if you like, input, dtype and missing."
+            f"kind and, if you like, input, dtype, missing and has_zone."
             + (suggestion(unknown[0], known) if unknown else "")
         )
     name, kind = values["name"], values["kind"]
@@ -112,6 +112,7 @@ def _column(path: Path, values: Any) -> dict[str, Any]:
         ("input", isinstance(values.get("input", ""), str), "a text"),
         ("dtype", dtype in ("", "float32", "string"), "float32 or string"),
         ("missing", isinstance(values.get("missing", 0), int), "a whole number"),
+        ("has_zone", values.get("has_zone") in (None, True, False), "true or false"),
     ):
         if not is_usable:
             raise DataError(

@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from kerastrain.data.tables.columns import is_date, is_number, number_values, text_values
+from kerastrain.data.tables.columns import (
+    has_zone,
+    is_date,
+    is_number,
+    number_values,
+    text_values,
+)
 from kerastrain.data.tables.schema import (
     MAX_FLOAT32_CODE,
     Column,
@@ -109,6 +115,7 @@ def check_column(column: Column, values: pa.ChunkedArray, *, first_row: int = 0)
             f"The schema says that column '{column.name}' is a {kind}, but its values are of "
             f"type {values.type}. Correct the schema or the values."
         )
+    check_zone(column, values.type)
     check_values(column.name, kind, values, first_row=first_row)
     if (kind, dtype) == ("category", "float32"):
         _check_codes(column.name, values, first_row)
@@ -116,6 +123,23 @@ def check_column(column: Column, values: pa.ChunkedArray, *, first_row: int = 0)
         _check_boolean(column.name, values, first_row)
     if kind == "date" and pa.types.is_string(values.type):
         _check_dates(column.name, values, first_row)
+
+
+def check_zone(column: Column, kind: pa.DataType) -> None:
+    """Raises DataError for times with a zone where training had none, and the other way round:
+    the same text would be another moment."""
+    if column.has_zone is None or not is_date(kind) or has_zone(kind) == column.has_zone:
+        return
+    given, learned = ("with", "without") if has_zone(kind) else ("without", "with")
+    correction = (
+        "Give them a zone (2011-01-31T13:00:00+01:00, or Z for UTC)"
+        if column.has_zone
+        else "Convert them to the local times that training had, and leave the zone out"
+    )
+    raise DataError(
+        f"Column '{column.name}' has times {given} a zone (type {kind}); the model was trained on "
+        f"times {learned} one. {correction}."
+    )
 
 
 def _check_boolean(name: str, values: pa.ChunkedArray, first_row: int) -> None:

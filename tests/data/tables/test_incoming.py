@@ -9,7 +9,8 @@ import pytest
 from kerastrain.data.source import Regression
 from kerastrain.data.tables.columns import check_columns, plain_table
 from kerastrain.data.tables.incoming import arrow_types, incoming_rows
-from kerastrain.data.tables.schema import Column, Schema
+from kerastrain.data.tables.schema import Column, Schema, infer_schema
+from kerastrain.data.tables.schema_matching import matched
 from kerastrain.errors import DataError
 
 SCHEMA = Schema(
@@ -102,6 +103,25 @@ def test_times_with_a_zone_become_utc_and_others_are_taken_as_they_are():
     with_zone = pa.array([time.replace(tzinfo=east)] * 3, pa.timestamp("s", "+02:00"))
     assert rows_of(Sold=with_zone)["sold"].tolist() == ["2020-01-31T11:00:00"] * 3
     assert rows_of(Sold=[time] * 3)["sold"].tolist() == ["2020-01-31T13:00:00"] * 3
+
+
+@pytest.mark.parametrize("trained_with_zone", [False, True])
+def test_times_with_a_zone_are_no_times_without_one(tmp_path, trained_with_zone):
+    hours = [datetime.datetime(2020, 1, 1 + i % 28, i % 24) for i in range(40)]
+    zoned = [time.replace(tzinfo=datetime.timezone.utc) for time in hours]
+    tables = [
+        pa.table({"sold": times, "price": [float(i) for i in range(40)]})
+        for times in (hours, zoned)
+    ]
+    schema = infer_schema(tables[trained_with_zone], "price")
+    schema = Schema.from_json(schema.to_json())
+    rows = incoming_rows(tables[trained_with_zone], schema)
+    assert rows["sold"][1] == "2020-01-02T01:00:00"
+    words = "without a zone .* with one" if trained_with_zone else "with a zone .* without one"
+    with pytest.raises(DataError, match=f"Column 'sold' has times {words}"):
+        incoming_rows(tables[not trained_with_zone], schema)
+    with pytest.raises(DataError, match=f"Column 'sold' has times {words}"):
+        matched(schema, tables[not trained_with_zone], source="new.csv")
 
 
 @pytest.mark.parametrize("marker", ["?", "NA", " null ", " "])
