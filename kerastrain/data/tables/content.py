@@ -25,6 +25,7 @@ Values: TypeAlias = "pa.Array | pa.ChunkedArray"
 MISSING = ("", "NA", "N/A", "n/a", "?", "nan", "NaN", "NAN", "NULL", "null")
 
 _TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"
+_HEXADECIMAL = "^-?0[xX][0-9a-fA-F]+$"
 _TRIED = (
     pa.int64(),
     pa.date32(),
@@ -158,8 +159,24 @@ def _cast(values: Values, kind: pa.DataType) -> Values:
     if _is_time_text(values, kind):  # Arrow's CSV reader takes it, its cast does not.
         moments = pc.binary_join_element_wise("1970-01-01", values, " ")
         return pc.cast(pc.cast(moments, pa.timestamp("s")), kind)
+    if pa.types.is_string(values.type) and pa.types.is_floating(kind):
+        return _as_floats(values, kind)
     rounds = pa.types.is_integer(values.type) and pa.types.is_floating(kind)
     return pc.cast(values, kind, safe=not rounds)
+
+
+def _as_floats(texts: Values, kind: pa.DataType) -> Values:
+    """Texts as numbers; 0x1F too, which Arrow reads as a whole number only."""
+    try:
+        return pc.cast(texts, kind)
+    except pa.ArrowInvalid:
+        is_whole = pc.fill_null(pc.match_substring_regex(texts, _HEXADECIMAL), False)
+        if not pc.any(is_whole).as_py():
+            raise
+        nothing = pa.scalar(None, texts.type)
+        wholes = pc.cast(pc.if_else(is_whole, texts, nothing), pa.int64())
+        others = pc.cast(pc.if_else(is_whole, nothing, texts), kind)
+        return pc.coalesce(others, pc.cast(wholes, kind, safe=False))
 
 
 def _is_time_text(values: Values, kind: pa.DataType) -> bool:

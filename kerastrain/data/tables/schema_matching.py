@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from kerastrain.data.tables.columns import (
+    check_columns,
     has_zone,
     is_date,
     is_number,
@@ -29,7 +30,7 @@ from kerastrain.data.tables.schema import (
     input_names,
 )
 from kerastrain.data.tables.statistics import days
-from kerastrain.errors import DataError, suggestion
+from kerastrain.errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +57,7 @@ def matched(schema: Schema, table: pa.Table, *, source: str) -> Schema:
         DataError: the table lacks a column, or its values are not of the schema's kind.
     """
     names = table.column_names
-    for column in schema.columns:
-        if column.name not in names:
-            raise DataError(
-                f"{source} has no column '{column.name}', which the schema uses; its columns: "
-                f"{', '.join(names)}.{suggestion(column.name, names)}"
-            )
+    check_columns(names, schema, source=source)
     known = {column.name for column in schema.columns} | dict(schema.left_out).keys()
     others = [name for name in names if name not in known and name != schema.target]
     if others:

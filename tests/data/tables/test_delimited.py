@@ -279,3 +279,14 @@ def test_types_and_values_do_not_depend_on_blocks(tmp_path_factory, cells, rows)
         small_blocks = read_table(path)
     assert batches.equals(whole.combine_chunks())
     assert small_blocks.equals(whole)
+
+
+def test_hexadecimal_numbers_are_numbers_beside_others_too(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("whole,mixed\n" + "0x1F,+1.5\n" * 20 + "0x20,0x1F\n" * 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "_BLOCK_BYTES", 64)
+        in_blocks = pa.concat_tables(open_table(path).batches(rows=7))
+    assert in_blocks.equals(read_table(path).combine_chunks())
+    assert in_blocks["whole"].to_pylist() == [31] * 20 + [32] * 20
+    assert in_blocks["mixed"].to_pylist() == [1.5] * 20 + [31.0] * 20
