@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,43 +88,15 @@ def write_streamed(
         files = files.with_text(texts)
         survey = survey_table(files, options, schema)
     plan = _planned(survey, options, numbers)
-    held_out: dict[str, list[_Part]] = {"validation": [], "test": []}
-    trained, has_weight = 0, False
-    with ExamplesWriter(folder / "train") as writer:
-        for first, table in numbered_batches(files):
-            _check_batch(table, plan.schema, first)
-            for split, part in _encoded(table, first, plan, options):
-                if split == "train":
-                    writer.append(part.examples)
-                    trained += len(part.examples)
-                    has_weight = has_weight or _has_weight(part.examples)
-                else:
-                    held_out[split].append(part)
-        writer.finish()
-    whole = {split: _joined(parts, split) for split, parts in held_out.items()}
-    weighing = {split: _has_weight(part.examples) for split, part in whole.items()}
-    for split, has_some in {"train": has_weight, **weighing}.items():
-        if not has_some:
-            raise DataError(f"--weights={options.table.weights} is 0 in every {split} row.")
-    sizes = {"train": trained, **{split: len(part.rows) for split, part in whole.items()}}
+    trained, held_out = _write_encoded(files, options, plan, folder / "train")
+    sizes = {"train": trained, **{split: len(part.rows) for split, part in held_out.items()}}
     say_what_was_loaded(options, plan.schema, rows=survey.rows, sizes=sizes)
-    data = Data(
-        train=plan.sample,
-        validation=whole["validation"].examples,
-        test=whole["test"].examples,
-        task=plan.schema.task,
-        encoder=plan.encoder.model,
-        validation_rows=whole["validation"].raw,
-        test_rows=whole["test"].raw,
-        columns=known_columns(plan.encoder, plan.sample, plan.schema),
-        split_rows={split: part.rows for split, part in whole.items()},
-        description={
-            **described(options, plan.schema, rows=survey.rows),
-            "statistics": plan.statistics,
-            "sample_rows": len(plan.sample),
-        },
-    )
-    write_all_but_train(folder, data, in_memory=False)
+    description = {
+        **described(options, plan.schema, rows=survey.rows),
+        "statistics": plan.statistics,
+        "sample_rows": len(plan.sample),
+    }
+    write_all_but_train(folder, _data(plan, held_out, description), in_memory=False)
 
 
 @dataclass(frozen=True)
@@ -225,6 +197,48 @@ def _encoded(
             yield split, _Part(numbers[rows], examples, {})
         else:
             yield split, _Part(numbers[rows], examples, expanded(taken(columns, rows)))
+
+
+def _write_encoded(
+    files: TableFiles, options: TrainOptions, plan: _Plan, folder: Path
+) -> tuple[int, dict[str, _Part]]:
+    """Writes the training examples to the folder; returns how many, and the other splits whole."""
+    held_out: dict[str, list[_Part]] = {"validation": [], "test": []}
+    trained, has_weight = 0, False
+    with ExamplesWriter(folder) as writer:
+        for first, table in numbered_batches(files):
+            _check_batch(table, plan.schema, first)
+            for split, part in _encoded(table, first, plan, options):
+                if split == "train":
+                    writer.append(part.examples)
+                    trained += len(part.examples)
+                    has_weight = has_weight or _has_weight(part.examples)
+                else:
+                    held_out[split].append(part)
+        writer.finish()
+    whole = {split: _joined(parts, split) for split, parts in held_out.items()}
+    weighing = {split: _has_weight(part.examples) for split, part in whole.items()}
+    for split, has_some in {"train": has_weight, **weighing}.items():
+        if not has_some:
+            raise DataError(f"--weights={options.table.weights} is 0 in every {split} row.")
+    return trained, whole
+
+
+def _data(plan: _Plan, held_out: Mapping[str, _Part], description: dict[str, object]) -> Data:
+    """The sample's training rows stand for all, which are on disk."""
+    validation, test = held_out["validation"], held_out["test"]
+    return Data(
+        train=plan.sample,
+        validation=validation.examples,
+        test=test.examples,
+        task=plan.schema.task,
+        encoder=plan.encoder.model,
+        validation_rows=validation.raw,
+        test_rows=test.raw,
+        columns=known_columns(plan.encoder, plan.sample, plan.schema),
+        split_rows={split: part.rows for split, part in held_out.items()},
+        description=description,
+    )
 
 
 def _check_batch(table: pa.Table, schema: Schema, first: int) -> None:
