@@ -49,6 +49,23 @@ class Doubling:
         return {"y": 2 * x}
 
 
+class Waiting(Doubling):
+    """Answers nobody before it may."""
+
+    def __init__(self):
+        super().__init__()
+        self.may_answer = threading.Event()
+        self._called = threading.Event()
+
+    def call(self, name, inputs, **how):
+        self._called.set()
+        assert self.may_answer.wait(30)
+        return super().call(name, inputs, **how)
+
+    async def is_called(self):
+        assert await asyncio.to_thread(self._called.wait, 30)
+
+
 def rows(*values):
     return np.array([[value, value + 0.5] for value in values], np.float32)
 
@@ -255,21 +272,14 @@ def test_what_takes_too_long_is_told_so_while_it_runs_and_while_it_waits():
 
 
 def test_a_client_that_is_gone_is_not_called_for():
-    may_answer = threading.Event()
-
-    class Waiting(Doubling):
-        def call(self, name, inputs, **how):
-            may_answer.wait(30)
-            return super().call(name, inputs, **how)
-
     servable = Waiting()
 
     async def test(caller):
         tasks = [asyncio.create_task(ask(caller, servable, rows(i))) for i in range(4)]
-        await asyncio.sleep(0.01)
+        await servable.is_called()
         for task in tasks[1:3]:
             task.cancel()
-        may_answer.set()
+        servable.may_answer.set()
         np.testing.assert_array_equal(await tasks[3], 2 * rows(3))
 
     run(test, max_batch_size=1, num_batch_threads=1)
@@ -277,11 +287,12 @@ def test_a_client_that_is_gone_is_not_called_for():
 
 
 def test_a_closed_caller_refuses_and_finishes_what_is_being_called():
-    servable = Doubling(seconds=0.1)
+    servable = Waiting()
 
     async def test(caller):
         tasks = [asyncio.create_task(ask(caller, servable, rows(i))) for i in range(2)]
-        await asyncio.sleep(0.02)
+        await servable.is_called()
+        asyncio.get_running_loop().call_later(0.05, servable.may_answer.set)
         await caller.close()
         with pytest.raises(ServingError, match="shut down") as raised:
             await ask(caller, servable, rows(0))
