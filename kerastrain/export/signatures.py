@@ -27,7 +27,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastrain.data.source import Classification, Data, Regression
+from kerastrain.data.source import Classification, Data, Examples, Regression
+from kerastrain.data.stored import StoredExamples
 from kerastrain.errors import ExportError
 from kerastrain.export.naming import traced_names
 from kerastrain.export.rows import Rows, as_tensor, as_tensors
@@ -45,6 +46,8 @@ METHODS = {
 }
 EXAMPLES = tf.saved_model.CLASSIFY_INPUTS
 IMAGE_BYTES = "image_bytes"
+# Looked at for their range, where not all are in memory.
+STORED_IMAGES = 5000
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Pixels:
 
     Attributes:
         height, width, channels: 1 or 3 channels.
-        brightest: what a byte of 255 becomes: the largest value among the training images.
+        brightest: what a byte of 255 becomes: the largest value among the training images (of
+            those on disk: among some thousands of them).
     """
 
     height: int
@@ -73,10 +77,12 @@ class Pixels:
         channels = shape[2] if len(shape) == 3 else 1
         if len(shape) not in (2, 3) or None in shape or channels not in (1, 3):
             return None
-        values = data.train.inputs
-        if values.dtype.kind not in "uif" or values.min() < 0 or values.max() <= 0:
+        if data.train.inputs.dtype.kind not in "uif":
             return None
-        return cls(shape[0], shape[1], channels, _brightest(float(values.max())))
+        darkest, largest = _range(data.train)
+        if darkest < 0 or largest <= 0:
+            return None
+        return cls(shape[0], shape[1], channels, _brightest(largest))
 
     def from_bytes(self, contents: tf.Tensor) -> tf.Tensor:
         """PNG or JPEG, string [batch], as float32 [batch, height, width, channels].
@@ -98,6 +104,16 @@ class Pixels:
         steps = np.clip(np.rint(images.astype(np.float64) * (255 / self.brightest)), 0, 255)
         steps = steps.astype(np.uint8).reshape(-1, self.height, self.width, self.channels)
         return np.array([tf.io.encode_png(image).numpy() for image in steps], object)
+
+
+def _range(images: Examples | StoredExamples) -> tuple[float, float]:
+    """The least and the largest value; of images on disk by some thousands of them."""
+    values = images.inputs
+    if not isinstance(images, Examples):
+        chosen = np.unique(np.linspace(0, len(images) - 1, STORED_IMAGES).astype(np.int64))
+        values = images.take(chosen).inputs
+    assert isinstance(values, np.ndarray)
+    return float(values.min()), float(values.max())
 
 
 def _brightest(largest: float) -> float:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastrain.data.source import Classification, Data, Examples, Regression
+from kerastrain.data.stored import ExamplesWriter
 from kerastrain.export.serving import ServedModel
-from kerastrain.export.signatures import as_examples, sample_requests
+from kerastrain.export.signatures import Pixels, as_examples, sample_requests
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (40, 6, 5), dtype=np.uint8)
@@ -125,6 +128,15 @@ def test_what_is_no_image_is_an_invalid_argument(tmp_path):
 )
 def test_white_is_the_brightest_of_the_training_images(images, brightest):
     assert image_model(images).pixels.brightest == brightest
+
+
+def test_white_is_the_brightest_of_images_on_disk_too(tmp_path):
+    in_memory = data_of(IMAGES // 16, Classification(("ant", "bee", "cat")))
+    with ExamplesWriter(tmp_path / "images") as writer:
+        writer.append(in_memory.train)
+        on_disk = dataclasses.replace(in_memory, train=writer.finish())
+    model = model_of(IMAGES.shape[1:], 3, dtype="uint8", name="image")
+    assert ServedModel.of(model, on_disk).pixels == Pixels(6, 5, 1, 15.0)
 
 
 def test_pixels_in_other_units_than_bytes_survive_as_png():
