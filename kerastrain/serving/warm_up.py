@@ -55,7 +55,7 @@ def warm_up(servable: Servable) -> int:
     for record in _records(servable.folder / NAME):
         count += 1
         try:
-            asked |= _replay(servable, record)
+            _replay(servable, record, asked)
         except ServingError as error:
             raise ServingError(
                 error.code, f"Warm-up request {count} of version {servable.version}: {error}"
@@ -81,18 +81,18 @@ def _records(path: Path) -> Iterator[bytes]:
         raise ServingError("DATA_LOSS", f"{path} cannot be read: {error.message}") from error
 
 
-def _replay(servable: Servable, record: bytes) -> set[str]:
-    """Makes the calls of one PredictionLog; returns the names of the signatures."""
+def _replay(servable: Servable, record: bytes, asked: set[str]) -> None:
+    """Makes the calls of one PredictionLog; adds the names of the signatures to `asked`."""
     try:
         log = prediction_log_pb2.PredictionLog.FromString(record)
     except DecodeError as error:
         raise ServingError("DATA_LOSS", f"it is no PredictionLog: {error}") from error
-    asked = set()
     for signature, inputs in _requests(servable, log):
         check_inputs(signature, inputs)
         servable.call(signature.name, inputs)
+        if signature.name not in asked:  # TensorFlow prepares the two ways each for itself.
+            servable.call(signature.name, inputs, in_this_thread=True)
         asked.add(signature.name)
-    return asked
 
 
 def _requests(servable: Servable, log: prediction_log_pb2.PredictionLog) -> Iterator[Asked]:
@@ -137,8 +137,9 @@ def _call_with_zeros(servable: Servable, signature: Signature) -> None:
     inputs = {name: _zeros(info) for name, info in signature.inputs.items()}
     if any(array is None for array in inputs.values()):
         return
-    with contextlib.suppress(ServingError):  # "" is no image, but the graph is ready for one
-        servable.call(signature.name, inputs)  # type: ignore[arg-type]
+    for in_this_thread in (False, True):
+        with contextlib.suppress(ServingError):  # "" is no image, but the graph is ready for one
+            servable.call(signature.name, inputs, in_this_thread=in_this_thread)  # type: ignore[arg-type]
 
 
 def _zeros(info: TensorInfo) -> np.ndarray | None:

@@ -51,8 +51,13 @@ def loaded(publish, tmp_path):
             for log in logs:
                 writer.write(log if isinstance(log, bytes) else log.SerializeToString())
         servable = load_servable("tiny", folder)
-        servable.asked, call = [], servable.call
-        servable.call = lambda name, inputs: (servable.asked.append(name), call(name, inputs))[1]
+        servable.asked, servable.asked_in_this_thread, call = [], [], servable.call
+
+        def noting(name, inputs, *, in_this_thread=False):
+            (servable.asked_in_this_thread if in_this_thread else servable.asked).append(name)
+            return call(name, inputs, in_this_thread=in_this_thread)
+
+        servable.call = noting
         return servable
 
     return load
@@ -69,6 +74,8 @@ def test_every_kind_of_record_is_asked_and_the_other_signatures_with_zeros(loade
     assert warm_up(servable) == 5
     assert servable.asked[:4] == ["serving_default", "means", "classify", "regress"]
     assert servable.asked[4:] == ["classify", "regress", "read", "single"]
+    # The other way of calling is made ready too, once for each.
+    assert sorted(servable.asked_in_this_thread) == sorted(servable.signatures)
 
 
 def test_a_record_of_another_kind_is_passed_over(loaded, caplog):
