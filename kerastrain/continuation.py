@@ -31,8 +31,13 @@ logger = logging.getLogger(__name__)
 
 def recorded_run(workdir: Workdir) -> dict[str, Any] | None:
     """What `run.json` says of the run begun here, None when there is none."""
-    if not workdir.run_file.exists():
-        return None
+    try:
+        if not workdir.run_file.exists():
+            return None
+    except OSError as error:  # A name that is too long, a folder that may not be entered.
+        raise WorkdirError(
+            f"--workdir={workdir.path} cannot be looked into: {error.strerror}. Use another."
+        ) from error
     recorded = read_json(workdir.run_file)
     needed = {"given", "resolved", "recipe_sha256", "data_fingerprint", "environment", "model"}
     missing = needed - set(recorded)

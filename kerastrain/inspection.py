@@ -101,7 +101,7 @@ class Inspection:
         Raises:
             KerastrainError: the run could not be trained, or is not the recorded one.
         """
-        began, assembly = time.monotonic(), self.assembly
+        assembly = self.assembly
         self._check_environment()
         data = self._load_data()
         self._settle_learning_rate(data)
@@ -137,12 +137,14 @@ class Inspection:
                 "found_learning_rate": assembly.found_rate,
                 "model": describe_model(state.model),
             },
-            export_seconds=None if self.process is None else self._seconds_since(began),
+            export_seconds=self._export_seconds(),
         )
 
-    def _seconds_since(self, began: float) -> float:
+    def _export_seconds(self) -> float | None:
         """Of all that an export takes as well: everything but the range test."""
-        return time.monotonic() - began - self._range_test_seconds
+        if self.process is None:
+            return None
+        return time.monotonic() - self.process.began - self._range_test_seconds
 
     def _check_environment(self) -> None:
         if self.recorded is not None:

@@ -15,6 +15,7 @@ from kerastrain.errors import (
     OptionsError,
     ResumeError,
     TrainingError,
+    WorkdirError,
 )
 
 RNG = np.random.default_rng(0)
@@ -397,3 +398,8 @@ def test_an_evaluation_that_xla_cannot_compile_runs_without_it(tmp_path):
         return net
 
     assert len(train(tmp_path / "run", model=odd, jit="on", max_epochs=2).history) == 2
+
+
+def test_a_work_directory_that_cannot_be_looked_into_is_an_error_in_one_line(tmp_path):
+    with pytest.raises(WorkdirError, match="cannot be looked into: File name too long"):
+        train(tmp_path / ("x" * 300))

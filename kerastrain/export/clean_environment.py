@@ -9,6 +9,11 @@ import os
 import sys
 
 
+def module_path() -> list[str]:
+    """Where modules are looked for, whatever the current folder is."""
+    return [os.path.abspath(path) for path in sys.path]
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without GPU, cluster and XLA, with its module path.
 
@@ -21,6 +26,6 @@ def clean_environment(**more: str) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "-1",
         "KERAS_BACKEND": "tensorflow",
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
+        "PYTHONPATH": os.pathsep.join(module_path()),
         **more,
     }

@@ -21,22 +21,28 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from kerastrain.errors import ExportError
-from kerastrain.export.clean_environment import clean_environment
+from kerastrain.export.clean_environment import clean_environment, module_path
 
 LOG = "check.log"
 
 
 class FreshProcess:
-    """Runs `python -m kerastrain.export.verification` for as long as the block lasts."""
+    """Runs `python -m kerastrain.export.verification` for as long as the block lasts.
+
+    Attributes:
+        began: when it was started, by `time.monotonic`.
+    """
 
     def __enter__(self) -> FreshProcess:
         # In a folder of its own: `python -m` looks for modules in the current one first.
         self._empty = tempfile.TemporaryDirectory()
         self._log = Path(self._empty.name) / LOG
+        self.began = time.monotonic()
         self._process = self._start()
         return self
 
@@ -61,8 +67,9 @@ class FreshProcess:
         self._empty.cleanup()
 
     def _stop(self) -> None:
-        if self._process.poll() is None:
-            # With the child that is checking: both are in the session that it began.
+        # With the child that is checking, also when it alone is left: both are in the session
+        # that the process began.
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -76,9 +83,15 @@ class FreshProcess:
             self._stop()
             self._process = self._start()
         assert self._process.stdin is not None
+        # As they are now: a recipe's file, read after the start, may have changed them.
+        order = {
+            "folder": str(folder.absolute()),
+            "path": module_path(),
+            "environment": clean_environment(),
+        }
         # One that has just died is found by `finish`, with what it said.
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{folder.absolute()}\n")
+            self._process.stdin.write(f"{json.dumps(order)}\n")
             self._process.stdin.flush()
 
     def finish(self, folder: Path) -> dict[str, Any]:

@@ -274,24 +274,27 @@ def _as_numpy(tensor: Any) -> np.ndarray:
 
 
 def main() -> int:
-    """Checks each folder named on the standard input, in a child each; ends with the input.
+    """Obeys each line of the standard input, in a child each; ends with the input.
 
+    A line is JSON: {"folder": to be checked, "path": sys.path, "environment": {name: value}}.
     Writes "0" when the report is written, and else the child's status.
     """
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            _check_as_child(Path(line.strip()))
+            _check_as_child(json.loads(line))
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
     return 0
 
 
-def _check_as_child(folder: Path) -> NoReturn:
+def _check_as_child(order: Mapping[str, Any]) -> NoReturn:
     """Writes report.json, or what went wrong to the log; ends the process."""
-    status = 1
+    status, folder = 1, Path(order["folder"])
     try:
+        sys.path[:] = order["path"]
+        os.environ.update(order["environment"])
         with open(folder / LOG, "wb") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)

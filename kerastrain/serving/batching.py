@@ -30,9 +30,6 @@ from kerastrain.serving.together import call_together
 
 # A call that is expected to be shorter than this is made on the event loop.
 INLINE_SECONDS = 0.001
-# Operations of a call that takes less run one after the other, in the thread that calls: to hand
-# them to others costs up to milliseconds where there are many inputs.
-ONE_THREAD_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class Caller:
             raise ServingError("UNAVAILABLE", "The server is being shut down.")
         lane = self._lane(servable, signature)
         is_batchable = self._batching.enabled and rows is not None and signature.is_batchable
-        is_fast = lane.expected_seconds(rows or 1) < INLINE_SECONDS
+        is_fast = lane.in_one_thread.expected(rows or 1) < INLINE_SECONDS
         loop = asyncio.get_running_loop()
         request = Request(
             servable,
@@ -169,7 +166,7 @@ class Caller:
             if not lane.waiting:
                 del self._ready[lane]
                 continue
-            is_inline = lane.expected_seconds(lane.next_rows(size)) < INLINE_SECONDS
+            is_inline = lane.in_one_thread.expected(lane.next_rows(size)) < INLINE_SECONDS
             if not is_inline and self._busy >= self._threads:
                 continue
             if lane.is_gathering and not lane.is_complete(size):
@@ -197,7 +194,8 @@ class Caller:
 
     def _call_inline(self, lane: Lane, batch: list[Request]) -> None:
         if batch:
-            self._settle(lane, batch, *self._call(lane, batch, in_this_thread=True))
+            made = self._call(lane, batch, in_this_thread=True)
+            self._settle(lane, batch, *made, in_this_thread=True)
 
     def _call_in_thread(
         self, lane: Lane, batch: list[Request], loop: asyncio.AbstractEventLoop
@@ -208,13 +206,13 @@ class Caller:
         for request in batch:
             request.expire_at_deadline(loop)
 
+        is_small = lane.suits_one_thread(sum(request.rows for request in batch))
+
         def done(outcomes: list[Outputs | Exception], seconds: float) -> None:
             self._busy -= 1
-            self._settle(lane, batch, outcomes, seconds)
+            self._settle(lane, batch, outcomes, seconds, in_this_thread=is_small)
             self._pump_soon(loop)
 
-        seconds = lane.expected_seconds(sum(request.rows for request in batch))
-        is_small = seconds < ONE_THREAD_SECONDS
         called = self._pool.submit(self._call, lane, batch, in_this_thread=is_small)
         called.add_done_callback(lambda made: loop.call_soon_threadsafe(done, *made.result()))
 
@@ -233,10 +231,16 @@ class Caller:
         return outcomes, time.perf_counter() - start
 
     def _settle(
-        self, lane: Lane, batch: list[Request], outcomes: list[Outputs | Exception], seconds: float
+        self,
+        lane: Lane,
+        batch: list[Request],
+        outcomes: list[Outputs | Exception],
+        seconds: float,
+        *,
+        in_this_thread: bool,
     ) -> None:
         rows = sum(request.rows for request in batch)
-        lane.learn(seconds, rows)
+        lane.learn(seconds, rows, in_this_thread=in_this_thread)
         self._metrics.observe_runtime(batch[0].servable.model, seconds, rows)
         for request, outcome in zip(batch, outcomes, strict=True):
             request.settle(outcome)

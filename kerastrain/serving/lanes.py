@@ -2,7 +2,7 @@
 
 lane = Lane(signature)
 lane.add(Request(servable, inputs, rows=8, key=lane.key(inputs), deadline=…, loop=loop))
-lane.expected_seconds(8)              # 0.0002, from the calls before
+lane.in_one_thread.expected(8)        # 0.0002 seconds, from the calls before
 lane.take(max_rows=128, now=…)        # [Request, …]: may be called together
 """
 
@@ -27,6 +27,11 @@ _ALONE = 1.5
 # those of one client.
 _PAUSE_SECONDS = 0.001
 _CALLS_TO_A_TRY = 64
+# Calls that take less on TensorFlow's threads are tried in one: to hand operations to other
+# threads costs up to milliseconds where there are many inputs.
+ONE_THREAD_SECONDS = 0.005
+# By so much the times of one way of calling shrink with each call in the other.
+FADING = 0.99
 
 
 class Request:
@@ -81,10 +86,53 @@ class Request:
             self._timer = loop.call_at(self.deadline, self.expire)
 
 
+class CallTimes:
+    """How long calls take that are made in one way, from the recent ones."""
+
+    __slots__ = ("_is_old", "_rows", "_seconds")
+
+    def __init__(self) -> None:
+        self._seconds: float | None = None
+        self._rows = 1.0
+        self._is_old = False
+
+    @property
+    def is_known(self) -> bool:
+        return self._seconds is not None
+
+    def expected(self, rows: int) -> float:
+        """Seconds of a call; at worst in proportion to its rows; infinite before the first."""
+        if self._seconds is None:
+            return float("inf")
+        return self._seconds * max(1.0, rows / self._rows)
+
+    def learn(self, seconds: float, rows: int) -> None:
+        """Keeps a moving average that falls faster than it rises.
+
+        What a call takes beyond its own work, waiting for Python's lock while other threads
+        run, must not make the function look slow for ever.
+        """
+        if self._seconds is None or self._is_old:
+            self._seconds, self._rows, self._is_old = seconds, float(rows), False
+            return
+        share = 0.5 if seconds < self._seconds else 0.1
+        self._seconds += share * (seconds - self._seconds)
+        self._rows += share * (rows - self._rows)
+
+    def fade(self) -> None:
+        """Calls are made in the other way: what was known of this one is believed less and less,
+        so that it is tried again."""
+        if self._seconds is not None:
+            self._seconds *= FADING
+            self._is_old = True
+
+
 class Lane:
     """The requests of one signature of one version, how many come together, how long calls take.
 
     Attributes:
+        in_one_thread, in_many: times of calls whose operations run one after the other in the
+            calling thread, and of those on TensorFlow's threads.
         is_gathering: its call waits a moment for more requests.
     """
 
@@ -92,9 +140,9 @@ class Lane:
         "_calls_since_try",
         "_company",
         "_has_one_shape",
-        "_rows",
-        "_seconds",
         "_seen",
+        "in_many",
+        "in_one_thread",
         "is_gathering",
         "signature",
         "waiting",
@@ -105,8 +153,7 @@ class Lane:
         self.signature = signature
         self.waiting: deque[Request] = deque()
         self.waiting_rows = 0
-        self._seconds: float | None = None
-        self._rows = 1.0
+        self.in_one_thread, self.in_many = CallTimes(), CallTimes()
         self._company = 1.0  # requests of a call, lately
         self._calls_since_try = 0
         self._seen = 0
@@ -120,24 +167,19 @@ class Lane:
             return ()
         return tuple(inputs[name].shape[1:] for name in self.signature.inputs)
 
-    def expected_seconds(self, rows: int) -> float:
-        """Of a call, from the recent ones; at worst in proportion to its rows."""
-        if self._seconds is None:
-            return float("inf")
-        return self._seconds * max(1.0, rows / self._rows)
+    def suits_one_thread(self, rows: int) -> bool:
+        """Whether such a call is better made in one thread, which costs least."""
+        in_many = self.in_many.expected(rows)
+        if in_many >= ONE_THREAD_SECONDS:
+            return False
+        return not self.in_one_thread.is_known or self.in_one_thread.expected(rows) <= in_many
 
-    def learn(self, seconds: float, rows: int) -> None:
-        """Keeps a moving average that falls faster than it rises.
-
-        What a call takes beyond its own work, waiting for Python's lock while other threads
-        run, must not make the function look slow for ever.
-        """
-        if self._seconds is None:
-            self._seconds, self._rows = seconds, float(rows)
-            return
-        share = 0.5 if seconds < self._seconds else 0.1
-        self._seconds += share * (seconds - self._seconds)
-        self._rows += share * (rows - self._rows)
+    def learn(self, seconds: float, rows: int, *, in_this_thread: bool) -> None:
+        """What a call took."""
+        ways = (self.in_one_thread, self.in_many)
+        used, other = ways if in_this_thread else reversed(ways)
+        used.learn(seconds, rows)
+        other.fade()
 
     def add(self, request: Request) -> None:
         self.waiting.append(request)

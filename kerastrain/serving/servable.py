@@ -32,6 +32,9 @@ PREDICT = tf.saved_model.PREDICT_METHOD_NAME
 CLASSIFY = tf.saved_model.CLASSIFY_METHOD_NAME
 REGRESS = tf.saved_model.REGRESS_METHOD_NAME
 
+# Of a function that may be run in one thread.
+MAX_GRAPH_BYTES = 1 << 20
+
 _SERVE_TAG = tf.saved_model.SERVING
 # "__saved_model_init_op" and its like are for loaders, not for clients.
 _INTERNAL = "__saved_model"
@@ -102,8 +105,12 @@ class _Function:
         self._function = ask.get_concrete_function()
         self._dtypes = [tensor.dtype for tensor in self._function.outputs]
         self._captured = list(self._function.captured_inputs)
-        # With a GPU it would have to be said which operations run where.
-        self._runs_here = not tf.config.list_logical_devices("GPU")
+        # With a GPU it would have to be said which operations run where. And TensorFlow never
+        # forgets what it prepared for a single operation: constants of megabytes would stay in
+        # memory after each version that is gone.
+        graph_bytes = self._function.graph.as_graph_def().ByteSize()
+        has_gpu = bool(tf.config.list_logical_devices("GPU"))
+        self._runs_here = not has_gpu and graph_bytes <= MAX_GRAPH_BYTES
 
     def call(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         """Runs the operations as the inputs for them are there, on TensorFlow's threads."""
@@ -283,7 +290,9 @@ def _tensor_info(name: str, info: meta_graph_pb2.TensorInfo) -> TensorInfo:
 
 
 def _plain(message: str) -> str:
-    """TensorFlow's message without the places in Python where the graph was once made."""
+    """TensorFlow's message without the places in Python where the graph was once made, and
+    without the nodes of the graph."""
+    message = re.sub(r"\s*(\[\[)?\{\{(function_node|node) [^}]*\}\}(\]\])?\s*", " ", message)
     message = re.sub(r"\s*\[Op:\w+\].*", "", message, flags=re.DOTALL)
     lines = [line.strip() for line in message.splitlines()]
     kept = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,5 +18,9 @@ def check_here(
     patch: pytest.MonkeyPatch, check: Callable[[Path], dict[str, Any]] = verification.check
 ) -> None:
     """While the patch lasts, `check` is called in place of a fresh process."""
-    here = SimpleNamespace(begin=lambda _: None, finish=check)
-    patch.setattr(fresh_process, "FreshProcess", lambda: nullcontext(here))
+
+    def here():
+        began = time.monotonic()
+        return nullcontext(SimpleNamespace(began=began, begin=lambda _: None, finish=check))
+
+    patch.setattr(fresh_process, "FreshProcess", here)

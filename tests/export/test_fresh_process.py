@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -9,15 +11,18 @@ import pytest
 from kerastrain.export.fresh_process import FreshProcess
 
 
-def test_the_process_takes_its_children_with_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize("dies_before", [False, True])
+def test_the_process_takes_its_children_with_it(tmp_path, monkeypatch, dies_before):
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path / 'child'}\nwait\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     child = tmp_path / "child"
-    with FreshProcess():
+    with FreshProcess() as process:
         while not (child.exists() and child.read_text().endswith("\n")):
             time.sleep(0.01)
+        if dies_before:  # for want of memory, say
+            os.kill(process._process.pid, signal.SIGKILL)
     state = Path(f"/proc/{int(child.read_text())}/stat")
     for _ in range(500):
         try:

@@ -21,6 +21,7 @@ import kerastrain
 from kerastrain.data.source import Classification, Data, Examples, Regression
 from kerastrain.errors import ExportError
 from kerastrain.export import verification
+from kerastrain.export.fresh_process import FreshProcess
 from kerastrain.export.manifest import NAME, read_manifest, task_from_json, task_to_json, versions
 from kerastrain.export.publishing import Rehearsal, check_rows, publish
 from kerastrain.export.scoring import evaluate_export
@@ -305,24 +306,36 @@ def test_a_keras_file_that_keras_cannot_load_alone_is_left_out_with_the_reason(
     assert read_manifest(published.path)["left_out"] == published.left_out
 
 
-def test_registered_classes_of_a_file_are_found_by_the_fresh_process(tmp_path):
+def test_registered_classes_of_a_file_are_found_by_the_fresh_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # put back, with the environment, at the end
+    monkeypatch.setenv("FACTOR_OF_MY_RECIPE", "")
+    (tmp_path / "lib").mkdir()
     source = tmp_path / "my_recipe.py"
     source.write_text(
-        textwrap.dedent("""
+        textwrap.dedent(f"""
+        import os, sys
+        sys.path.insert(0, {str(tmp_path / "lib")!r})
+        os.environ["FACTOR_OF_MY_RECIPE"] = "2"
+        from helpers_of_my_recipe import factor
         import keras
         @keras.saving.register_keras_serializable("my_recipe")
         class Doubled(keras.layers.Layer):
             def call(self, inputs):
-                return inputs * 2.0
+                return inputs * factor
         """)
+    )
+    (tmp_path / "lib" / "helpers_of_my_recipe.py").write_text(
+        "import os\nfactor = float(os.environ['FACTOR_OF_MY_RECIPE'])\n"
     )
     # As a recipe is loaded: under a name by which nobody could import it.
     spec = importlib.util.spec_from_file_location("kerastrain_recipe_my_recipe", source)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    model = digits_model(module.Doubled())
-    published = publish(model, digits_data(), base=tmp_path / "digits", facts={})
+    with FreshProcess() as process:  # as for a run: before the recipe is read
+        spec.loader.exec_module(module)
+        model = digits_model(module.Doubled())
+        base = tmp_path / "digits"
+        published = publish(model, digits_data(), base=base, facts={}, process=process)
     assert published.left_out == {}
     assert (published.path / "model.keras").exists()
     manifest = read_manifest(published.path)

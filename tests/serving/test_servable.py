@@ -71,13 +71,14 @@ def test_inputs_are_told_apart_by_their_names_alone(tmp_path, in_this_thread):
     assert answers == {f"{name} squared": value**2 for name, value in inputs.items()}
 
 
-@pytest.mark.parametrize("in_this_thread", [False, True])
-def test_what_the_function_refuses_is_the_clients_mistake_in_one_line(servable, in_this_thread):
+def test_what_the_function_refuses_is_the_clients_mistake_in_one_line(servable):
     wrong = {"text": np.array([b"abc"], object)}
-    with pytest.raises(ServingError, match="could not correctly convert string: abc") as raised:
-        servable.call("read", wrong, in_this_thread=in_this_thread)
-    assert raised.value.code == "INVALID_ARGUMENT"
-    assert "\n" not in raised.value.message and "Detected at" not in raised.value.message
+    for in_this_thread in (False, True):
+        with pytest.raises(ServingError) as raised:
+            servable.call("read", wrong, in_this_thread=in_this_thread)
+        assert raised.value.code == "INVALID_ARGUMENT"
+        # Without TensorFlow's nodes and places.
+        assert raised.value.message == "StringToNumberOp could not correctly convert string: abc"
 
 
 def test_a_folder_without_saved_model_is_named(tmp_path):

@@ -132,7 +132,7 @@ def check_columns(names: Collection[str], schema: Schema, *, source: str) -> Non
     listed = [f"'{name}'{hint and f' ({hint})'}" for name, hint in zip(lacking, hints, strict=True)]
     more = f" and {len(lacking) - 10} more" if len(lacking) > 10 else ""
     raise DataError(
-        f"{source} lacks {len(lacking)} of the {len(schema.columns)} columns that the model takes: "
+        f"{source} lacks {len(lacking)} of the {len(schema.columns)} columns that are used: "
         f"{', '.join(listed[:10])}{more}. Its columns: {', '.join(names)}."
     )
 

@@ -25,7 +25,8 @@ Values: TypeAlias = "pa.Array | pa.ChunkedArray"
 MISSING = ("", "NA", "N/A", "n/a", "?", "nan", "NaN", "NAN", "NULL", "null")
 
 _TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"
-_HEXADECIMAL = "^-?0[xX][0-9a-fA-F]+$"
+# Of more digits Arrow makes a negative number.
+_HEXADECIMAL = "^0[xX][0-9a-fA-F]{1,15}$"
 _TRIED = (
     pa.int64(),
     pa.date32(),

@@ -300,6 +300,8 @@ def check_values(name: str, kind: Kind, column: pa.ChunkedArray, *, first_row: i
 def _check_numbers(name: str, column: pa.ChunkedArray, first_row: int) -> None:
     """Raises DataError for what float32 cannot hold; warns where it rounds away differences."""
     values = number_values(column)
+    if len(values) == 0:
+        return
     low, high = np.fmin.reduce(values), np.fmax.reduce(values)  # They pass over NaN.
     if np.isnan(low):
         return

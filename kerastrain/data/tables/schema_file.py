@@ -112,7 +112,7 @@ def _column(path: Path, values: Any) -> dict[str, Any]:
         ("input", isinstance(values.get("input", ""), str), "a text"),
         ("dtype", dtype in ("", "float32", "string"), "float32 or string"),
         ("missing", isinstance(values.get("missing", 0), int), "a whole number"),
-        ("has_zone", values.get("has_zone") in (None, True, False), "true or false"),
+        ("has_zone", isinstance(values.get("has_zone", False), bool), "true or false"),
     ):
         if not is_usable:
             raise DataError(

@@ -86,8 +86,10 @@ def _check_inputs(columns: Sequence[Column]) -> None:
 
 def _matched(column: Column, values: pa.ChunkedArray, inputs: Mapping[str, str]) -> Column:
     check_column(column, values)
+    is_known = column.kind != "date" or column.has_zone is not None or not is_date(values.type)
     return dataclasses.replace(
         column,
+        has_zone=column.has_zone if is_known else has_zone(values.type),
         input=column.input or inputs[column.name],
         missing=values.null_count,
     )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -53,11 +52,7 @@ def table_statistics(rows: RawColumns, schema: Schema) -> dict[str, Any]:
         values = expanded({column.input: rows[column.input]})[column.input]
         return _described(values, column, count)
 
-    # NumPy and Arrow let other threads run while they count and sort.
-    with ThreadPoolExecutor() as threads:
-        described = list(threads.map(describe, schema.columns))
-    names = [column.name for column in schema.columns]
-    return {"rows": count, "columns": dict(zip(names, described, strict=True))}
+    return {"rows": count, "columns": {column.name: describe(column) for column in schema.columns}}
 
 
 def is_measured(column: Column) -> bool:

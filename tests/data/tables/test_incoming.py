@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 import numpy as np
@@ -115,6 +116,10 @@ def test_times_with_a_zone_are_no_times_without_one(tmp_path, trained_with_zone)
     ]
     schema = infer_schema(tables[trained_with_zone], "price")
     schema = Schema.from_json(schema.to_json())
+    # A schema that does not say it, one written by hand for instance, learns it from the table.
+    columns = tuple(dataclasses.replace(column, has_zone=None) for column in schema.columns)
+    unsaid = dataclasses.replace(schema, columns=columns)
+    assert matched(unsaid, tables[trained_with_zone], source="train.csv") == schema
     rows = incoming_rows(tables[trained_with_zone], schema)
     assert rows["sold"][1] == "2020-01-02T01:00:00"
     words = "without a zone .* with one" if trained_with_zone else "with a zone .* without one"
@@ -137,7 +142,7 @@ def test_missing_columns_are_named_with_the_nearest_others():
     with pytest.raises(DataError) as caught:
         check_columns(["id", "age", "Sort", "New", "Sold"], SCHEMA, source="new.csv")
     assert str(caught.value) == (
-        "new.csv lacks 2 of the 5 columns that the model takes: 'Age' (Did you mean 'age'?), "
+        "new.csv lacks 2 of the 5 columns that are used: 'Age' (Did you mean 'age'?), "
         "'Zone'. Its columns: id, age, Sort, New, Sold."
     )
 

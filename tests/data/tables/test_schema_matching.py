@@ -65,7 +65,7 @@ def refused(schema, **columns) -> str:
 def test_a_column_that_is_gone_or_renamed_is_named_with_the_nearest():
     schema = schema_of(Column("income", "income", "number"))
     text = refused(schema, incomes=[1.0, 2.0] * 20)
-    assert "new.csv lacks 1 of the 1 columns that the model takes" in text
+    assert "new.csv lacks 1 of the 1 columns that are used" in text
     assert "'income' (Did you mean 'incomes'?)" in text
 
 
