@@ -11,12 +11,11 @@ A format that does not is left out, with the reason; the SavedModel is always th
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from absl import flags
 
 from kerastrain.cli import recorded_runs
 from kerastrain.cli.restoring import BEST, Chosen, choose_checkpoint, restored
+from kerastrain.cli.terminal import quieter
 from kerastrain.errors import Declined, UsageError
 from kerastrain.export.formats import catalog
 from kerastrain.export.publish_condition import PublishCondition
@@ -158,22 +158,11 @@ def _publish(
 
     with (
         restored(workdir, recorded, chosen, data) as model,
-        _reasons_only_in_the_table(),
+        # Publishing warns of what is left out; here that is a part of what is printed.
+        quieter("kerastrain.export.publishing", logging.ERROR),
     ):
         facts = facts_of(workdir, recorded, chosen, data)
         return publish(model, data, base=base, facts=facts, formats=formats, accept=accept)
-
-
-@contextlib.contextmanager
-def _reasons_only_in_the_table() -> Iterator[None]:
-    """Publishing warns of what is left out; here that is a part of what is printed."""
-    told = logging.getLogger("kerastrain.export.publishing")
-    level = told.level
-    told.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        told.setLevel(level)
 
 
 def facts_of(

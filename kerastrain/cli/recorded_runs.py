@@ -7,16 +7,15 @@ data = recorded_runs.load_data(workdir, recorded, values)
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from kerastrain.cli.terminal import quieter
 from kerastrain.errors import DataError, ExportError, UsageError, WorkdirError
 from kerastrain.options import LOCATIONS, TABLE_LOCATIONS, TrainOptions
 from kerastrain.workdir import Workdir, read_json
@@ -113,7 +112,8 @@ def load_data(workdir: Workdir, recorded: dict[str, Any], values: flags.FlagValu
 
     options = _located(TrainOptions.from_json(recorded["resolved"]), workdir, values)
     recipe = load_recipe(recorded["recipe"]).recipe
-    with _without_remarks():
+    # What is only told about data was told by the training; warnings are shown again.
+    with quieter("kerastrain.data", logging.WARNING):
         loaded = recipe.load_data(options)
     if loaded.fingerprint() != recorded["data_fingerprint"]:
         where = options.data or options.data_dir or "the recipe's data"
@@ -143,15 +143,3 @@ def _located(options: TrainOptions, workdir: Workdir, values: flags.FlagValues) 
         table=dataclasses.replace(options.table, **table),
         **given,
     )
-
-
-@contextlib.contextmanager
-def _without_remarks() -> Iterator[None]:
-    """What is only told about data was told by the training; warnings are shown again."""
-    told = logging.getLogger("kerastrain.data")
-    level = told.level
-    told.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        told.setLevel(level)

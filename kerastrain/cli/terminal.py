@@ -69,6 +69,18 @@ def quiet_tensorflow() -> None:
         sys.meta_path.insert(0, _QuietImport())
 
 
+@contextlib.contextmanager
+def quieter(logger_name: str, level: int) -> Iterator[None]:
+    """Below `level` (logging.WARNING, …) a part of the package says nothing meanwhile."""
+    logger = logging.getLogger(logger_name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 class _QuietImport(importlib.abc.MetaPathFinder):
     """Finds "tensorflow" as everybody does, and has it run with native logs hidden.
 
