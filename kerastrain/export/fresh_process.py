@@ -39,6 +39,7 @@ class FreshProcess:
     """
 
     def __enter__(self) -> FreshProcess:
+        """Raises ExportError where the system starts no process."""
         # In a folder of its own: `python -m` looks for modules in the current one first.
         self._empty = tempfile.TemporaryDirectory()
         self._log = Path(self._empty.name) / LOG
@@ -49,18 +50,24 @@ class FreshProcess:
     def _start(self) -> subprocess.Popen[str]:
         # NumPy's threads would be there when it forks.
         environment = clean_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
-        with open(self._log, "wb") as words:
-            return subprocess.Popen(
-                [sys.executable, "-m", "kerastrain.export.verification"],
-                env=environment,
-                cwd=self._empty.name,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=words,
-                text=True,
-                # A Ctrl-C is for the trainer, which ends its helpers itself.
-                start_new_session=True,
-            )
+        try:
+            with open(self._log, "wb") as words:
+                return subprocess.Popen(
+                    [sys.executable, "-m", "kerastrain.export.verification"],
+                    env=environment,
+                    cwd=self._empty.name,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=words,
+                    text=True,
+                    # A Ctrl-C is for the trainer, which ends its helpers itself.
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise ExportError(
+                f"The process that checks exports cannot be started ({error}). Are there too many "
+                "processes, or too little memory or space for temporary files?"
+            ) from error
 
     def __exit__(self, *exception: object) -> None:
         self._stop()

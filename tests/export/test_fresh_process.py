@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from kerastrain.errors import ExportError
 from kerastrain.export.fresh_process import FreshProcess
+
+
+def test_a_process_that_cannot_be_started_is_an_error_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(ExportError, match="cannot be started .*No such file"), FreshProcess():
+        pass
 
 
 @pytest.mark.parametrize("dies_before", [False, True])
