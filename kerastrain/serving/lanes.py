@@ -30,7 +30,7 @@ _CALLS_TO_A_TRY = 64
 # Calls that take less on TensorFlow's threads are tried in one: to hand operations to other
 # threads costs up to milliseconds where there are many inputs.
 ONE_THREAD_SECONDS = 0.005
-# By so much the times of one way of calling shrink with each call in the other.
+# By so much the time that is hoped for in one way of calling shrinks with each call in the other.
 FADING = 0.99
 
 
@@ -89,16 +89,12 @@ class Request:
 class CallTimes:
     """How long calls take that are made in one way, from the recent ones."""
 
-    __slots__ = ("_is_old", "_rows", "_seconds")
+    __slots__ = ("_belief", "_rows", "_seconds")
 
     def __init__(self) -> None:
         self._seconds: float | None = None
         self._rows = 1.0
-        self._is_old = False
-
-    @property
-    def is_known(self) -> bool:
-        return self._seconds is not None
+        self._belief = 1.0
 
     def expected(self, rows: int) -> float:
         """Seconds of a call; at worst in proportion to its rows; infinite before the first."""
@@ -106,25 +102,27 @@ class CallTimes:
             return float("inf")
         return self._seconds * max(1.0, rows / self._rows)
 
+    def hoped(self, rows: int) -> float:
+        """The same, but less for every call that was made in the other way meanwhile, so that
+        this one is tried again; 0 before the first."""
+        return 0.0 if self._seconds is None else self._belief * self.expected(rows)
+
     def learn(self, seconds: float, rows: int) -> None:
         """Keeps a moving average that falls faster than it rises.
 
         What a call takes beyond its own work, waiting for Python's lock while other threads
         run, must not make the function look slow for ever.
         """
-        if self._seconds is None or self._is_old:
-            self._seconds, self._rows, self._is_old = seconds, float(rows), False
+        if self._seconds is None or self._belief < 1.0:
+            self._seconds, self._rows, self._belief = seconds, float(rows), 1.0
             return
         share = 0.5 if seconds < self._seconds else 0.1
         self._seconds += share * (seconds - self._seconds)
         self._rows += share * (rows - self._rows)
 
     def fade(self) -> None:
-        """Calls are made in the other way: what was known of this one is believed less and less,
-        so that it is tried again."""
-        if self._seconds is not None:
-            self._seconds *= FADING
-            self._is_old = True
+        """A call was made in the other way."""
+        self._belief *= FADING
 
 
 class Lane:
@@ -169,10 +167,9 @@ class Lane:
 
     def suits_one_thread(self, rows: int) -> bool:
         """Whether such a call is better made in one thread, which costs least."""
-        in_many = self.in_many.expected(rows)
-        if in_many >= ONE_THREAD_SECONDS:
+        if self.in_many.expected(rows) >= ONE_THREAD_SECONDS:
             return False
-        return not self.in_one_thread.is_known or self.in_one_thread.expected(rows) <= in_many
+        return self.in_one_thread.hoped(rows) <= self.in_many.hoped(rows)
 
     def learn(self, seconds: float, rows: int, *, in_this_thread: bool) -> None:
         """What a call took."""

@@ -45,3 +45,13 @@ def test_calls_that_had_to_wait_do_not_make_a_function_look_slow_for_ever():
     assert not lane.in_one_thread.expected(1) < LIMIT
     ways = call(lane, 1000, one_thread=0.0002, many=0.0008)
     assert all(ways[-500:])
+
+
+@pytest.mark.parametrize("many", [0.004, 0.02])
+def test_a_long_call_is_never_made_on_the_loop_however_long_its_time_was_not_measured(many):
+    lane = a_lane()
+    lane.learn(0.04, 1, in_this_thread=True)
+    for _ in range(2000):
+        assert lane.in_one_thread.expected(1) >= LIMIT
+        is_in_one = lane.suits_one_thread(1)
+        lane.learn(0.04 if is_in_one else many, 1, in_this_thread=is_in_one)
