@@ -76,10 +76,8 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, functools.partial):
         yield from [("call", value.func), ("args", value.args), ("keywords", value.keywords)]
     elif _is_looked_into(value):
-        # What a metric has counted is no part of the model.
-        counts = isinstance(value, keras.metrics.Metric)
         held = [*getattr(value, "__dict__", {}).items(), *_slots(value)]
-        yield from (part for part in held if not (counts and _is_tracked(*part)))
+        yield from (part for part in held if not _is_bookkeeping(value, *part))
         if isinstance(value, keras.layers.Layer):
             yield from ((n, getattr(type(value), n)) for n in ASKED_BY if hasattr(value, n))
 
@@ -91,8 +89,10 @@ def _is_looked_into(value: Any) -> bool:
     return is_open or not _is_foreign(type(value).__module__)
 
 
-def _is_tracked(name: str, value: Any) -> bool:
-    return name == "_variables" or isinstance(value, keras.Variable)
+def _is_bookkeeping(holder: Any, name: str, value: Any) -> bool:
+    """Whether an attribute is TensorFlow's list of the others, or what a metric has counted."""
+    counted = name == "_variables" or isinstance(value, keras.Variable)
+    return name.startswith("_self_") or (isinstance(holder, keras.metrics.Metric) and counted)
 
 
 def _is_foreign(module: str | None) -> bool:

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from kerastrain.errors import CheckpointError, KerastrainError, OptionsError, TrainingError
 from kerastrain.training.kept_variables import untracked_variables
+from kerastrain.training.learning_rate import optimizers_of
 from kerastrain.training.randomness import SeedStreams
 from kerastrain.training.strategy import replica_values
 
@@ -82,7 +83,9 @@ class TrainState:
 
     @property
     def learning_rate(self) -> float:
-        return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+        """Of the optimizer; of several, the first one's."""
+        first = optimizers_of(self.optimizer)[0]
+        return float(keras.ops.convert_to_numpy(first.learning_rate))
 
     # What step functions use.
 
@@ -139,9 +142,8 @@ class TrainState:
         A second optimizer, an average teacher, a loss's weight: whatever lies outside the model.
         """
         known = {id(variable) for variable in self._plain_variables()}
-        added = {id(v): v for v in captured if id(v) not in known}
-        # Captured in the order of the trace; by name, it does not depend on what is traced first.
-        self._others = sorted([*self._others, *added.values()], key=lambda v: v.name)
+        # In the order of the trace; names have numbers that count what the process made before.
+        self._others += {id(v): v for v in captured if id(v) not in known}.values()
 
     def not_found(self, captured: Sequence[tf.Variable]) -> list[tf.Variable]:
         """Return the numbers among captured variables that do not belong to model or metrics.
@@ -179,7 +181,9 @@ class TrainState:
         model = self.model
         return {
             "the optimizer": id(model.optimizer),
-            "the learning rate's schedule": id(getattr(model.optimizer, "_learning_rate", None)),
+            "the learning rate's schedule": [
+                id(getattr(each, "_learning_rate", None)) for each in optimizers_of(model.optimizer)
+            ],
             "the compiled loss": id(model._compile_loss),
             "the compiled metrics": id(model._compile_metrics),
             "which weights are trainable": [id(v) for v in model.trainable_variables],
@@ -248,7 +252,7 @@ class TrainState:
         Without averaging nothing changes.
         """
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if not inner.use_ema:
+        if not any(optimizer.use_ema for optimizer in optimizers_of(inner)):
             yield
             return
         trained = [variable.numpy() for variable in self.trainable_values]
