@@ -142,6 +142,7 @@ class TrainState:
         A second optimizer, an average teacher, a loss's weight: whatever lies outside the model.
         """
         known = {id(variable) for variable in self._plain_variables()}
+        known |= {id(state.value) for state in self._seeds.states}  # Set anew at each step.
         # In the order of the trace; names have numbers that count what the process made before.
         self._others += {id(v): v for v in captured if id(v) not in known}.values()
 

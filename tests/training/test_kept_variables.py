@@ -58,7 +58,17 @@ class Calling(keras.layers.Layer):
         lambda v: keras.layers.Lambda(lambda x: x * v),
         lambda v: tf.Module() if setattr(module := tf.Module(), "v", v) else module,
     ],
-    ids="plain nested namedtuple slots namespace partial closure lambda module".split(),
+    ids=[
+        "plain",
+        "nested",
+        "namedtuple",
+        "slots",
+        "namespace",
+        "partial",
+        "closure",
+        "lambda",
+        "module",
+    ],
 )
 def test_a_variable_that_a_layer_holds_is_found_however_it_is_held(hold):
     variable = tf.Variable(3.0)
