@@ -1,6 +1,6 @@
 """A folder with all that the formats of one model are made from and compared with.
 
-    write_stage(folder, served, rows, sample=rows_for_calibration, custom_modules={})
+    write_stage(folder, served, rows, sample=rows_for_calibration, tolerance=1e-5)
     stage = Stage.read(folder)          # in another process, without TensorFlow
     stage.asked, stage.expected         # the network's inputs and answers for the rows
 
@@ -49,7 +49,6 @@ class Stage:
         raw_name: what the only one of them is: "logits", "probabilities", …
         sample: {input: array [m, ...]}: real rows by which activations are measured.
         tolerance: of float32 formats.
-        custom_modules: modules (name -> file) that define classes of the model's.
     """
 
     folder: Path
@@ -62,7 +61,6 @@ class Stage:
     raw_name: str
     sample: Arrays
     tolerance: float
-    custom_modules: Mapping[str, str]
 
     @property
     def network(self) -> Path:
@@ -99,7 +97,6 @@ def write_stage(
     *,
     sample: Rows,
     tolerance: float,
-    custom_modules: Mapping[str, str],
 ) -> Stage:
     """Writes everything down, from the live model.
 
@@ -132,7 +129,6 @@ def write_stage(
         "outputs": len(raw),
         "raw_name": _raw_name(served),
         "tolerance": tolerance,
-        "custom_modules": dict(custom_modules),
     }
     _save(folder / "asked.npz", {name: asked[name] for name in specs})
     _save(folder / "expected.npz", expected)
