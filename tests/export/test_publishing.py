@@ -280,6 +280,10 @@ def test_a_model_that_answers_by_chance_is_not_published(tmp_path):
         publish(digits_model(AlwaysNoisy()), digits_data(), base=tmp_path / "digits", facts={})
 
 
+# A module that is no part of a package is told by its file.
+HERE = __name__ if "." in __name__ else "test_publishing.py"
+
+
 class Unregistered(keras.layers.Layer):
     def call(self, inputs):
         return inputs * 2.0
@@ -303,10 +307,9 @@ def test_own_code_is_named_where_the_keras_file_is_left_out_for_it(tmp_path, che
         published = publish(model, digits_data(), base=tmp_path / "digits", facts={})
     assert not (published.path / "model.keras").exists()
     assert (published.path / "saved_model.pb").exists()
-    here = Unregistered.__module__
     assert published.left_out["model.keras"].startswith(
-        f"Keras cannot load it by itself, without Unregistered of {here}, Registered of {here}, "
-        f"kerastrain_tests>doubled of {here}, a Python lambda, which its safe mode refuses."
+        f"Keras cannot load it by itself, without Unregistered of {HERE}, Registered of {HERE}, "
+        f"kerastrain_tests>doubled of {HERE}, a Python lambda, which its safe mode refuses."
     )
     assert "model.keras is not published" in caplog.text
     assert read_manifest(published.path)["left_out"] == published.left_out
@@ -331,7 +334,7 @@ def test_a_subclassed_model_is_published_without_its_configuration_in_the_reason
     model.compile(**LOGITS)
     published = publish(model, digits_data(), base=tmp_path / "digits", facts={})
     reason = published.left_out["model.keras"]
-    assert f"without Own of {Own.__module__}." in reason and len(reason) < 200
+    assert f"without Own of {HERE}." in reason and len(reason) < 200
 
 
 def test_the_fresh_process_knows_no_class_of_a_recipe_even_where_it_could_import_it(
@@ -350,7 +353,7 @@ def test_the_fresh_process_knows_no_class_of_a_recipe_even_where_it_could_import
     monkeypatch.syspath_prepend(tmp_path)
     doubled = importlib.import_module("layers_of_mine").Doubled
     published = publish(digits_model(doubled()), digits_data(), base=tmp_path / "digits", facts={})
-    assert "Doubled of layers_of_mine" in published.left_out["model.keras"]
+    assert "Doubled of layers_of_mine.py" in published.left_out["model.keras"]
     assert (published.path / "saved_model.pb").exists()
 
 

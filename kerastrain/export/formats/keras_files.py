@@ -13,6 +13,7 @@ the encoder's arrays. `model.json` and `model.weights.h5` go together:
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,13 @@ def _own_name(config: Mapping[str, Any]) -> Iterator[str]:
         module = getattr(known, "__module__", config["module"])
         name = registered if is_function else config["class_name"]
         if not str(module).startswith("keras."):
-            yield name if module == "builtins" else f"{name} of {module}"
+            yield name if module == "builtins" else f"{name} of {_place(module)}"
+
+
+def _place(module: str) -> str:
+    """A file's name, where it is no part of a package: a recipe's module has a made-up name."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).name if file and "." not in module else module
 
 
 def ask(stage: Stage, name: str, folder: Path) -> Callable[[Mapping[str, np.ndarray]], Any]:
