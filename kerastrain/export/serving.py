@@ -241,6 +241,9 @@ def portable_layers(model: keras.Model) -> Iterator[None]:
 @contextlib.contextmanager
 def uncompiled(model: keras.Model) -> Iterator[None]:
     """Keras would save the optimizer too: for Adam, three times the size, and classes to find."""
+    if not model.compiled:
+        yield
+        return
     compiled, optimizer = model.compiled, model.optimizer
     try:
         model.compiled, model.optimizer = False, None

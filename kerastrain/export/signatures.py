@@ -231,6 +231,8 @@ def example_features(served: ServedModel) -> dict[str, tf.io.FixedLenFeature]:
         missing = None
         if served.encoder is not None:
             missing = "" if kind == tf.string else np.nan if kind == tf.float32 else None
+        if missing is not None and shape.rank:
+            missing = np.full(shape.as_list(), missing).tolist()
         features[name] = tf.io.FixedLenFeature(shape.as_list(), kind, missing)
     return features
 

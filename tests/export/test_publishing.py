@@ -308,8 +308,8 @@ def test_own_code_is_named_where_the_keras_file_is_left_out_for_it(tmp_path, che
     assert not (published.path / "model.keras").exists()
     assert (published.path / "saved_model.pb").exists()
     assert published.left_out["model.keras"].startswith(
-        f"Keras cannot load it by itself, without Unregistered of {HERE}, Registered of {HERE}, "
-        f"kerastrain_tests>doubled of {HERE}, a Python lambda, which its safe mode refuses."
+        f"Keras cannot load it by itself: it needs Unregistered of {HERE}, Registered of {HERE}, "
+        f"kerastrain_tests>doubled of {HERE}, a Python lambda (which safe mode refuses)."
     )
     assert "model.keras is not published" in caplog.text
     assert read_manifest(published.path)["left_out"] == published.left_out
@@ -334,7 +334,7 @@ def test_a_subclassed_model_is_published_without_its_configuration_in_the_reason
     model.compile(**LOGITS)
     published = publish(model, digits_data(), base=tmp_path / "digits", facts={})
     reason = published.left_out["model.keras"]
-    assert f"without Own of {HERE}." in reason and len(reason) < 200
+    assert f"it needs Own of {HERE}." in reason and len(reason) < 200
 
 
 def test_the_fresh_process_knows_no_class_of_a_recipe_even_where_it_could_import_it(

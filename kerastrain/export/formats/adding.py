@@ -121,10 +121,9 @@ def _make_and_check(
         report = found.get(one.name, {"problems": problems[one.name]})
         if report["problems"]:
             reason = " ".join(report["problems"])
-            is_keras = one.runtime == "keras"
-            added.left_out[one.file] = (
-                keras_files.why_unloadable(served.network, reason) if is_keras else reason
-            )
+            if one.runtime == "keras" and one.name in found:
+                reason = keras_files.why_unloadable(served.network, reason)
+            added.left_out[one.file] = reason
         else:
             added.reports[one.name] = _published(stage, one, folder, report)
 

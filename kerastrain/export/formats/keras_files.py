@@ -40,7 +40,7 @@ def make(served: ServedModel, name: str, path: Path) -> None:
 
     model = served.network
     if name == "weights":
-        with uncompiled(served.model):  # The optimizer's would come along.
+        with uncompiled(model):  # The optimizer's would come along.
             model.save_weights(path)
     elif name == "architecture":
         path.write_text(architecture(model))
@@ -57,14 +57,18 @@ def _is_of_layers(model: keras.Model) -> bool:
     """No operation of keras.ops is a part of its graph, or of a model's in it."""
     import keras
 
-    parts = getattr(model, "operations", ())
-    return all(isinstance(part, keras.layers.Layer) and _is_of_layers(part) for part in parts)
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    parts = (part for layer in layers for part in getattr(layer, "operations", ()))
+    return all(isinstance(part, keras.layers.Layer) for part in parts)
 
 
 def architecture(model: keras.Model) -> str:
     """The model's layers as JSON, without loss, metrics and optimizer."""
-    config = json.loads(model.to_json())
+    from kerastrain.export.serving import uncompiled
+
     # Loading it would look for the classes of the loss, which a client does not need.
+    with uncompiled(model):
+        config = json.loads(model.to_json())
     config.pop("compile_config", None)
     return json.dumps(config, indent=1)
 
@@ -78,10 +82,8 @@ def why_unloadable(model: keras.Model, said: str) -> str:
     own = dict.fromkeys(_own_code(json.loads(architecture(model))))
     if not own:
         return said
-    return (
-        f"Keras cannot load it by itself, without {', '.join(own)}. Other formats need no such "
-        "code, the SavedModel for one."
-    )
+    needed = ", ".join(own)
+    return f"Keras cannot load it by itself: it needs {needed}. The SavedModel needs none of it."
 
 
 def _own_code(config: Any) -> Iterator[str]:
@@ -97,15 +99,18 @@ def _own_code(config: Any) -> Iterator[str]:
 def _own_name(config: Mapping[str, Any]) -> Iterator[str]:
     import keras
 
-    if config.get("class_name") == "__lambda__":
-        yield "a Python lambda, which its safe mode refuses"
+    # An activation's is nothing but its code.
+    is_activation = list(config) == ["value"] and isinstance(config["value"], list)
+    if is_activation or config.get("class_name") == "__lambda__":
+        yield "a Python lambda (which safe mode refuses)"
     elif config.get("registered_name"):
         is_function = config["class_name"] == "function"
         registered = config["config" if is_function else "registered_name"]
         known = keras.saving.get_registered_object(registered)
-        module = getattr(known, "__module__", config["module"])
+        # Keras leaves the module out where it is the script itself.
+        module = getattr(known, "__module__", config["module"]) or "__main__"
         name = registered if is_function else config["class_name"]
-        if not str(module).startswith("keras."):
+        if not module.startswith("keras."):
             yield name if module == "builtins" else f"{name} of {_place(module)}"
 
 
@@ -130,7 +135,8 @@ def ask(stage: Stage, name: str, folder: Path) -> Callable[[Mapping[str, np.ndar
 
     def answer(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         tensors: Any = {
-            n: as_tensor(arrays[n], tf.as_dtype(one["dtype"])) for n, one in stage.inputs.items()
+            stage.own_names[n]: as_tensor(arrays[n], tf.as_dtype(one["dtype"]))
+            for n, one in stage.inputs.items()
         }
         if not stage.is_named:
             (tensors,) = tensors.values()

@@ -42,6 +42,7 @@ class Stage:
     Attributes:
         takes: "raw rows" or "features".
         inputs: name -> {"dtype", "shape"} of the network's inputs, as the formats name them.
+        own_names: of these, as Keras's network has them.
         is_named: Keras's network is called with a dict and not with one array.
         asked: {input: array [n, ...]}: real rows.
         expected: {answer: array [n, ...]}: the live model's named, numeric answers to them.
@@ -54,6 +55,7 @@ class Stage:
     folder: Path
     takes: str
     inputs: Mapping[str, Mapping[str, Any]]
+    own_names: Mapping[str, str]
     is_named: bool
     asked: Arrays
     expected: Arrays
@@ -124,6 +126,7 @@ def write_stage(
             name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
             for name, spec in specs.items()
         },
+        "own_names": {name: name for name in specs} | _own_names(served),
         "is_named": _is_named(served),
         "answers": list(expected),
         "outputs": len(raw),
@@ -176,6 +179,11 @@ def _names(served: ServedModel) -> dict[str, str]:
     return traced_names(served.inputs)
 
 
+def _own_names(served: ServedModel) -> dict[str, str]:
+    """The opposite of `_names`; empty behind an encoder, which names what it gives."""
+    return {} if served.encoder else {new: name for name, new in _names(served).items()}
+
+
 def _specs(served: ServedModel) -> dict[str, Any]:
     """The network's inputs as TensorSpecs with any batch size."""
     import tensorflow as tf
@@ -199,7 +207,7 @@ def _save_network(
     from kerastrain.export.quiet import quiet_tensorflow
     from kerastrain.export.serving import portable_layers
 
-    own = {} if served.encoder else {new: name for name, new in _names(served).items()}
+    own = _own_names(served)
 
     def answer(inputs: Mapping[str, Any]) -> dict[str, Any]:
         named = {own.get(name, name): inputs[name] for name in specs}

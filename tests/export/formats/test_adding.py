@@ -273,6 +273,19 @@ def test_behind_an_encoder_a_format_takes_features_and_the_description_lies_besi
     assert content["classes"] == ["no", "yes"]
 
 
+def test_keras_files_have_the_inputs_own_names_and_any_operations(tmp_path, here):
+    left = keras.Input((4,), name="left part")
+    right = keras.Input((4,), name="right")
+    inner = keras.Sequential([keras.Model(right, keras.ops.tanh(right) * 2.0)])
+    outputs = keras.layers.Dense(2)(left + inner(right))
+    model = keras.Model({"left part": left, "right": right}, outputs)
+    model.compile(loss="mse")
+    rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    data = Data(Examples({"left part": rows, "right": rows + 1}, rows[:, :2]))
+    added = added_to(tmp_path, data, model, names=KERAS)
+    assert added.left_out == {} and set(added.reports) == set(KERAS)
+
+
 def test_an_encoder_that_cannot_be_described_is_told_and_the_formats_stay(tmp_path, here):
     data, model = table_data_and_model()
     x = keras.Input((), name="size")
