@@ -258,6 +258,19 @@ def test_rows_that_lack_an_input_are_named():
         )
 
 
+def test_what_an_example_lacks_is_missing_in_rows_of_vectors_too(tmp_path):
+    row = keras.Input((4,), name="row")
+    encoder = keras.Model([row], keras.ops.nan_to_num(row))
+    data = data_of(task=Regression("sum"), encoder=encoder, test_rows={"row": FLOWERS})
+    model = dense_model(keras.layers.Dense(1), loss="mse")
+    served = ServedModel.of(model, data)
+    served.save(tmp_path / "m")
+    regress = tf.saved_model.load(str(tmp_path / "m")).signatures["regress"]
+    empty = tf.train.Example().SerializeToString()
+    answer = regress(inputs=tf.constant([empty]))["outputs"]
+    np.testing.assert_allclose(answer, model(np.zeros((1, 4)))[:, 0], atol=1e-6)
+
+
 def test_an_encoder_without_raw_rows_is_refused():
     model, data = table_model()
     with pytest.raises(ExportError, match="test_rows"):
