@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastrain.errors import ExportError
-from kerastrain.export.clean_environment import clean_environment, module_path
+from kerastrain.export.clean_environment import clean_environment
 
 LOG = "check.log"
 
@@ -90,15 +90,9 @@ class FreshProcess:
             self._stop()
             self._process = self._start()
         assert self._process.stdin is not None
-        # As they are now: a recipe's file, read after the start, may have changed them.
-        order = {
-            "folder": str(folder.absolute()),
-            "path": module_path(),
-            "environment": clean_environment(),
-        }
         # One that has just died is found by `finish`, with what it said.
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{json.dumps(order)}\n")
+            self._process.stdin.write(f"{json.dumps(str(folder.absolute()))}\n")
             self._process.stdin.flush()
 
     def finish(self, folder: Path) -> dict[str, Any]:

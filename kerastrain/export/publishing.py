@@ -24,13 +24,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import platform
-import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +42,9 @@ from kerastrain.data.source import Data
 from kerastrain.errors import Declined, ExportError, KerastrainError
 from kerastrain.export import fresh_process, manifest, verification
 from kerastrain.export.evaluation import evaluate
-from kerastrain.export.formats import catalog
+from kerastrain.export.formats import catalog, keras_files
 from kerastrain.export.formats.adding import add_formats, default_reports
+from kerastrain.export.formats.making import said
 from kerastrain.export.placing import changing, move_into_place, pending_folder, remove_leftovers
 from kerastrain.export.publish_decision import Decision
 from kerastrain.export.rows import Rows, raw_rows
@@ -196,8 +194,9 @@ class Rehearsal:
         if self._failed is not None:
             raise self._failed
         made = _checked(self._written, Path(self._folder.name), self._process)
-        formats = "SavedModel" if "model.keras" in made.left_out else "SavedModel and .keras"
-        return f"{formats} answer{'s' * (formats == 'SavedModel')} as the model does on {ROWS} rows"
+        if reason := made.left_out.get("model.keras"):
+            return f"the SavedModel answers as the model does on {ROWS} rows; no .keras: {reason}"
+        return f"SavedModel and .keras answer as the model does on {ROWS} rows"
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,6 @@ class _Written:
     served: ServedModel
     signatures: Mapping[str, Any]
     left_out: Mapping[str, str]
-    custom_modules: Mapping[str, str]
     requests: Mapping[str, Rows]
 
 
@@ -228,20 +226,10 @@ def _make(
 ) -> _Made:
     """Makes PENDING/model in these formats and checks that each answers as the live model does."""
     folder = pending / "model"
-    written = _write(model, data, pending)
-    if catalog.KERAS not in formats:  # It was made to see which modules the model needs.
-        (folder / "model.keras").unlink(missing_ok=True)
-        written = dataclasses.replace(written, left_out={})
+    written = _write(model, data, pending, with_keras=catalog.KERAS in formats)
     process.begin(pending)
     made = _checked(written, pending, process)
-    added = add_formats(
-        made.served,
-        data,
-        formats,
-        folder=folder,
-        rows=made.requests[DEFAULT],
-        custom_modules=_elsewhere(made.custom_modules),
-    )
+    added = add_formats(made.served, data, formats, folder=folder, rows=made.requests[DEFAULT])
     return dataclasses.replace(
         made,
         left_out={**made.left_out, **added.left_out},
@@ -249,34 +237,28 @@ def _make(
     )
 
 
-def _write(model: keras.Model, data: Data, pending: Path) -> _Written:
-    """Writes PENDING/model in all formats, and what its check needs."""
+def _write(model: keras.Model, data: Data, pending: Path, *, with_keras: bool = True) -> _Written:
+    """Writes PENDING/model, SavedModel and `.keras`, and what its check needs."""
     folder = pending / "model"
     served = ServedModel.of(model, data)
     signatures = served.save(folder)
-    left_out = _save_keras(served, folder / "model.keras")
-    custom = _custom_modules(folder / "model.keras")
+    left_out = _save_keras(served, folder / "model.keras") if with_keras else {}
     rows = check_rows(raw_rows(data, served.inputs))
-    requests = verification.write_check(pending, served, rows, custom_modules=_elsewhere(custom))
-    return _Written(served, signatures, left_out, custom, requests)
-
-
-def _elsewhere(custom_modules: Mapping[str, str]) -> dict[str, str]:
-    """Without the user's script: running it in another process might train again."""
-    return {name: file for name, file in custom_modules.items() if name != "__main__"}
+    requests = verification.write_check(pending, served, rows)
+    return _Written(served, signatures, left_out, requests)
 
 
 def _checked(written: _Written, pending: Path, process: fresh_process.FreshProcess) -> _Made:
     """Waits for the check that has begun; takes out a `.keras` that cannot be loaded."""
     folder, left_out = pending / "model", dict(written.left_out)
     report = process.finish(pending)
-    if report["keras"] and "__main__" in written.custom_modules:
-        report = _check_keras_here(pending, report)
     if report["problems"]:
         raise ExportError(_explained(report["problems"]))
     if report["keras"]:
         (folder / "model.keras").unlink()
-        left_out["model.keras"] = f"Keras cannot load it by itself: {report['keras']}"
+        reason = f"Keras cannot load it by itself: {report['keras']}"
+        model = written.served.keras_model()
+        left_out["model.keras"] = keras_files.why_unloadable(model, reason)
     return _Made(
         **{**vars(written), "left_out": left_out},
         differences=report["differences"],
@@ -299,7 +281,6 @@ def _prepare(made: _Made, data: Data, pending: Path, facts: Mapping[str, Any]) -
         },
         "left_out": made.left_out,
         "formats": made.formats,
-        "custom_modules": sorted(made.custom_modules),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     return manifest.write_manifest(folder, content)
@@ -358,38 +339,8 @@ def _save_keras(served: ServedModel, path: Path) -> dict[str, str]:
         raise
     except Exception as error:  # whatever a layer's get_config of the user's own raises
         path.unlink(missing_ok=True)
-        return {path.name: f"Keras cannot save it: {type(error).__name__}: {error}"}
+        return {path.name: f"Keras cannot save it: {said(error)}"}
     return {}
-
-
-def _custom_modules(path: Path) -> dict[str, str]:
-    """Modules (name -> file) of the registered custom classes and functions that `.keras` names."""
-    if not path.exists():
-        return {}
-    with zipfile.ZipFile(path) as archive:
-        named = _strings(json.loads(archive.read("config.json")))
-    found = {}
-    for name, value in keras.saving.get_custom_objects().items():
-        module = sys.modules.get(getattr(value, "__module__", ""))
-        if name in named and module is not None:
-            found[module.__name__] = getattr(module, "__file__", None) or ""
-    return found
-
-
-def _strings(value: Any) -> set[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return set().union(*map(_strings, value))
-    return {value} if isinstance(value, str) else set()
-
-
-def _check_keras_here(pending: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """Reloads `model.keras` in this process, which has the classes of the user's script."""
-    plan, rows, raw, _ = verification.read_check(pending)
-    path = pending / "model" / "model.keras"
-    unloadable, problems = verification.check_keras(path, rows, raw, plan)
-    return {**report, "keras": unloadable, "problems": report["problems"] + problems}
 
 
 def _explained(problems: list[str]) -> str:

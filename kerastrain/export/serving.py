@@ -31,7 +31,7 @@ from kerastrain.export.heads import Head, choose_head
 from kerastrain.export.naming import rewrite_signatures
 from kerastrain.export.quiet import quiet_tensorflow
 from kerastrain.export.rows import Rows, as_tensors, input_specs, raw_rows
-from kerastrain.export.signatures import DEFAULT, FEATURES, METHODS, Pixels, trace
+from kerastrain.export.signatures import DEFAULT, FEATURES, METHODS, Pixels, endpoint, trace
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ class ServedModel:
             with portable_layers(self.model):
                 functions, traced = trace(self)
             module = self._module(functions[DEFAULT])
+            module.serve = endpoint(self, functions[DEFAULT], traced)
             with quiet_tensorflow():
                 tf.saved_model.save(module, str(folder), signatures=functions)
         except (ValueError, TypeError, AssertionError, tf.errors.OpError) as error:
@@ -169,16 +170,27 @@ class ServedModel:
         Raises whatever Keras raises for a model that it cannot save.
         """
         with uncompiled(self.model):
-            self._keras_model().save(path)
+            self.keras_model().save(path)
 
-    def _keras_model(self) -> keras.Model:
+    @property
+    def network(self) -> keras.Model:
+        """The model as Keras's files hold it.
+
+        A class that only training needs can have a method `without_own_classes()`, which gives
+        a model of the same layers that answers as it does and needs no class but Keras's.
+        """
+        form = getattr(self.model, "without_own_classes", None)
+        return self.model if form is None else form()
+
+    def keras_model(self) -> keras.Model:
+        """From raw rows to the model's own output."""
         if self.encoder is None:
-            return self.model
+            return self.network
         rows = {
             tensor.name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name)
             for tensor in self.encoder.inputs
         }
-        outputs = self.model(self.encoder(rows))
+        outputs = self.network(self.encoder(rows))
         return keras.Model(rows, outputs, name=f"{self.model.name}_from_raw_rows")
 
 
@@ -229,6 +241,9 @@ def portable_layers(model: keras.Model) -> Iterator[None]:
 @contextlib.contextmanager
 def uncompiled(model: keras.Model) -> Iterator[None]:
     """Keras would save the optimizer too: for Adam, three times the size, and classes to find."""
+    if not model.compiled:
+        yield
+        return
     compiled, optimizer = model.compiled, model.optimizer
     try:
         model.compiled, model.optimizer = False, None

@@ -1,12 +1,12 @@
 """Does the export answer as the live model does? Asked in a fresh process, before publishing.
 
-    write_check(folder, served, rows, custom_modules={})   # rows and the live model's answers
-    report = check(folder)                                 # {"problems": [], …}
+    write_check(folder, served, rows)     # rows and the live model's answers
+    report = check(folder)                # {"problems": [], …}
 
 A folder under check holds `model/` (the version to be), `rows.npz`,
 `expected.npz`, `requests.npz` and `check.json`. `check` is done by `fresh_process.FreshProcess`,
 which runs this module and knows nothing but these files: the SavedModel is loaded by TensorFlow
-alone, `model.keras` by Keras.
+alone, `model.keras` by Keras while this package is hidden from it.
 
 Importing TensorFlow takes longer than most checks. So the process stays, idle, with the imports
 done and nothing else, and forks for each check: a rehearsal before the training and the
@@ -15,9 +15,6 @@ check after it start from the same clean state.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -31,6 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.errors import ExportError
+from kerastrain.export.clean_environment import without_this_package
 from kerastrain.export.comparison import (
     FLOAT32_TOLERANCE,
     HALF_TOLERANCE,
@@ -38,6 +36,7 @@ from kerastrain.export.comparison import (
     storable,
     ties,
 )
+from kerastrain.export.formats.making import said
 from kerastrain.export.fresh_process import LOG
 from kerastrain.export.naming import signature_inputs
 from kerastrain.export.rows import Rows, as_tensor, as_tensors
@@ -47,13 +46,8 @@ from kerastrain.export.signatures import DEFAULT, as_plain_tensors, sample_reque
 BATCH_SIZES = (1, 7, 256)
 
 
-def write_check(
-    folder: Path, served: ServedModel, rows: Rows, *, custom_modules: Mapping[str, str]
-) -> dict[str, Rows]:
+def write_check(folder: Path, served: ServedModel, rows: Rows) -> dict[str, Rows]:
     """Writes down the rows, the live model's answers, and how close they must be met.
-
-    Args:
-        custom_modules: modules (name -> file) that define the model's registered classes.
 
     Returns:
         signature -> {input: array [n, ...]}: the rows as each signature takes them.
@@ -88,7 +82,6 @@ def write_check(
         "takes_named_inputs": served.takes_named_inputs,
         "answers": list(answers),
         "tolerance": tolerance,
-        "custom_modules": dict(custom_modules),
         "requests": {name: [list(asked), list(told)] for name, (asked, told) in requests.items()},
     }
     (folder / "check.json").write_text(json.dumps(check))
@@ -212,12 +205,11 @@ def check_keras(
     path: Path, rows: Rows, raw: list[np.ndarray], plan: Mapping[str, Any]
 ) -> tuple[str | None, list[str]]:
     """Whether Keras alone loads the file (None, or why not), and what it answers differently."""
-    for name, file in plan["custom_modules"].items():
-        import_from(name, file)
     try:
-        model = keras.saving.load_model(path)
-    except Exception as error:  # whatever Keras, or a class of the user's own, makes of it
-        return f"{type(error).__name__}: {error}", []
+        with without_this_package():
+            model = keras.saving.load_model(path)
+    except Exception as error:  # whatever Keras makes of a class that it does not know
+        return said(error), []
     dtypes = dict(zip(plan["inputs"], plan["input_dtypes"], strict=True))
 
     def answer(batch: Rows) -> dict[str, Any]:
@@ -234,19 +226,6 @@ def check_keras(
     for (name, values), expected in zip(received.items(), raw, strict=True):
         problems += difference(name, expected, values, plan["tolerance"])
     return None, [f"model.keras: {text}" for text in problems]
-
-
-def import_from(name: str, file: str) -> None:
-    """Imports a module by name, or, for one that is not on the path, from its file."""
-    with contextlib.suppress(ModuleNotFoundError):
-        importlib.import_module(name)
-        return
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None  # a .py file always has
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
 
 
 def _asked(answer: Any, rows: Rows, size: int) -> dict[str, np.ndarray]:
@@ -276,25 +255,23 @@ def _as_numpy(tensor: Any) -> np.ndarray:
 def main() -> int:
     """Obeys each line of the standard input, in a child each; ends with the input.
 
-    A line is JSON: {"folder": to be checked, "path": sys.path, "environment": {name: value}}.
-    Writes "0" when the report is written, and else the child's status.
+    A line is the folder to be checked, as JSON. Writes "0" when the report is written, and else
+    the child's status.
     """
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            _check_as_child(json.loads(line))
+            _check_as_child(Path(json.loads(line)))
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
     return 0
 
 
-def _check_as_child(order: Mapping[str, Any]) -> NoReturn:
+def _check_as_child(folder: Path) -> NoReturn:
     """Writes report.json, or what went wrong to the log; ends the process."""
-    status, folder = 1, Path(order["folder"])
+    status = 1
     try:
-        sys.path[:] = order["path"]
-        os.environ.update(order["environment"])
         with open(folder / LOG, "wb") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)

@@ -77,6 +77,18 @@ def example(**features):
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
+def test_images_are_decoded_without_a_remark_of_tensorflows(monkeypatch):
+    from tensorflow.python.util import deprecation
+
+    said = []
+    monkeypatch.setattr(deprecation, "_PRINTED_WARNING", {})
+    monkeypatch.setattr(deprecation.logging, "warning", lambda *words: said.append(words))
+    pixels = Pixels(6, 5, 1, 255.0)
+    images = pixels.from_bytes(tf.constant(pixels.to_bytes(IMAGES).tolist()))
+    np.testing.assert_array_equal(images[..., 0], IMAGES)
+    assert said == []
+
+
 def floats(*values):
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 

@@ -55,10 +55,7 @@ def _loaded(stage: Stage, one: Format) -> tuple[Callable[[Arrays], Any], Arrays]
     path = stage.made / one.file
     if one.runtime == "keras":
         from kerastrain.export.formats import keras_files
-        from kerastrain.export.verification import import_from
 
-        for name, file in stage.custom_modules.items():
-            import_from(name, file)
         names = [stage.raw_name] if len(stage.raw) == 1 else list(map(str, range(len(stage.raw))))
         ask = keras_files.ask(stage, one.name, stage.made)
         return lambda arrays: dict(zip(names, ask(arrays).values(), strict=True)), dict(
