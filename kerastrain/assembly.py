@@ -98,7 +98,12 @@ class Assembly:
     def evaluator(self, state: TrainState, data: Data) -> Evaluator | None:
         """What evaluates a state; None without validation examples."""
         validation = self.validation(data)
-        return None if validation is None else Evaluator(state, validation)
+        if validation is None:
+            return None
+        # Left out, as in fit: what a training step holds suffices for an evaluation's.
+        given = self.options.evaluate_batch or self._batch_size(data)
+        size = len(validation) if isinstance(given, str) else given
+        return Evaluator(state, validation, batch_size=size)
 
     def validation(self, data: Data) -> Examples | None:
         """What is evaluated: all validation examples, or always the same ones of them."""

@@ -403,3 +403,16 @@ def test_an_evaluation_that_xla_cannot_compile_runs_without_it(tmp_path):
 def test_a_work_directory_that_cannot_be_looked_into_is_an_error_in_one_line(tmp_path):
     with pytest.raises(WorkdirError, match="cannot be looked into: File name too long"):
         train(tmp_path / ("x" * 300))
+
+
+def test_a_run_from_before_evaluate_batch_goes_on_as_it_evaluated(tmp_path):
+    train(tmp_path / "run", max_epochs=1)
+    record = tmp_path / "run" / "run.json"
+    recorded = json.loads(record.read_text())
+    for name in ("given", "resolved"):
+        assert recorded[name].pop("evaluate_batch") is None
+    record.write_text(json.dumps(recorded))
+    with pytest.raises(ResumeError, match="evaluate_batch: 1000 recorded, 7 now"):
+        train(tmp_path / "run", max_epochs=2, evaluate_batch=7)
+    assert len(train(tmp_path / "run", max_epochs=2).history) == 2
+    assert json.loads(record.read_text())["resolved"]["evaluate_batch"] == 1000
