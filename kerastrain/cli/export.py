@@ -161,8 +161,16 @@ def _publish(
         # Publishing warns of what is left out; here that is a part of what is printed.
         quieter("kerastrain.export.publishing", logging.ERROR),
     ):
-        facts = facts_of(workdir, recorded, chosen, data)
-        return publish(model, data, base=base, facts=facts, formats=formats, accept=accept)
+        size = recorded["resolved"]["batch_size"]
+        return publish(
+            model,
+            data,
+            base=base,
+            facts=facts_of(workdir, recorded, chosen, data),
+            formats=formats,
+            accept=accept,
+            batch_size=len(data.train) if isinstance(size, str) else size,
+        )
 
 
 def facts_of(

@@ -15,9 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.errors import ExportError
+from kerastrain.export.manifest import NAME
 from kerastrain.export.naming import signature_inputs
 from kerastrain.export.quiet import quiet_tensorflow
 from kerastrain.export.rows import as_tensors
+from kerastrain.workdir import read_json
 
 # A row of a table is a few hundred bytes, and a call costs as much as a thousand of them;
 # what a network makes of an image can be a thousand times that.
@@ -32,11 +34,13 @@ class Export:
     Attributes:
         signature: its "serving_default", called with tensors by name.
         inputs: the signature's inputs by name.
+        at_once: rows in a batch.
         loaded: keeps alive what the signature refers to.
     """
 
     signature: Any
     inputs: Mapping[str, tf.TensorSpec]
+    at_once: int
     loaded: Any
 
     def ask(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -48,11 +52,12 @@ class Export:
         return self._ask(rows, int(next(iter(rows.values())).shape[0]))
 
     def _ask(self, rows: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
-        size = rows_at_once(self.inputs)
         parts = []
         with quiet_tensorflow():
-            for start in range(0, count, size):
-                batch = {name: values[start : start + size] for name, values in rows.items()}
+            for start in range(0, count, self.at_once):
+                batch = {
+                    name: values[start : start + self.at_once] for name, values in rows.items()
+                }
                 if not tf.is_tensor(next(iter(batch.values()))):
                     batch = as_tensors(batch, self.inputs)
                 answers = self.signature(**batch)
@@ -60,8 +65,12 @@ class Export:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def load_export(version_folder: Path) -> Export:
+def load_export(version_folder: Path, *, at_once: int | None = None) -> Export:
     """Loads a version folder.
+
+    Args:
+        at_once: rows in a batch; None: as many as in its training, by its manifest. Tables,
+            whose rows are small, are asked about in larger ones.
 
     Raises:
         ExportError: it cannot be loaded as a SavedModel.
@@ -71,10 +80,17 @@ def load_export(version_folder: Path) -> Export:
             loaded = tf.saved_model.load(str(version_folder))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise ExportError(f"{version_folder} cannot be loaded as a SavedModel: {error}") from error
-    return Export(loaded.signatures["serving_default"], signature_inputs(version_folder), loaded)
+    inputs = signature_inputs(version_folder)
+    if all(spec.shape.rank == 1 for spec in inputs.values()):
+        size = TABLE_ROWS_AT_ONCE
+    else:
+        size = min(at_once or _training_batch(version_folder), OTHER_ROWS_AT_ONCE)
+    return Export(loaded.signatures["serving_default"], inputs, size, loaded)
 
 
-def rows_at_once(inputs: Mapping[str, tf.TensorSpec]) -> int:
-    """Rows in a batch: many where each input is one value a row."""
-    is_table = all(spec.shape.rank == 1 for spec in inputs.values())
-    return TABLE_ROWS_AT_ONCE if is_table else OTHER_ROWS_AT_ONCE
+def _training_batch(version_folder: Path) -> int:
+    """Of a version that does not tell, and of "all": the most."""
+    path = version_folder / NAME
+    options = read_json(path).get("options") if path.exists() else None
+    size = (options or {}).get("batch_size")
+    return size if isinstance(size, int) else OTHER_ROWS_AT_ONCE

@@ -46,7 +46,7 @@ from kerastrain.errors import Declined, ExportError, KerastrainError
 from kerastrain.export import fresh_process, manifest, verification
 from kerastrain.export.evaluation import evaluate
 from kerastrain.export.formats import catalog
-from kerastrain.export.formats.adding import add_formats, default_reports
+from kerastrain.export.formats.adding import Added, add_formats, default_reports
 from kerastrain.export.placing import changing, move_into_place, pending_folder, remove_leftovers
 from kerastrain.export.publish_decision import Decision
 from kerastrain.export.rows import Rows, raw_rows
@@ -94,6 +94,7 @@ def publish(
     process: fresh_process.FreshProcess | None = None,
     formats: Sequence[str] = catalog.DEFAULT,
     accept: Callable[[Path], Decision] | None = None,
+    batch_size: int = 64,
 ) -> Published:
     """Exports the model as it is now, checks the export, and publishes it as the next version.
 
@@ -104,6 +105,8 @@ def publish(
         formats: of `kerastrain.export.formats.catalog`. One besides the SavedModel that cannot
             be made, or answers differently, is left out with the reason.
         accept: decides whether the version, checked and in a folder, is published.
+        batch_size: rows asked about at once, of 256 at most: those of a training step, say,
+            for which there was memory.
 
     Raises:
         Declined: `accept` decided against it.
@@ -115,7 +118,7 @@ def publish(
         remove_leftovers(base)
         with pending_folder(base) as pending, contextlib.ExitStack() as stack:
             process = process or stack.enter_context(fresh_process.FreshProcess())
-            made = _make(model, data, pending, process, formats)
+            made = _make(model, data, pending, process, formats, batch_size)
             found = _prepare(made, data, pending, {"name": base.name, **facts})
             with changing(base):  # nothing else is deployed between the decision and the rename
                 _decide(accept, pending / "model")
@@ -124,6 +127,8 @@ def publish(
         raise ExportError(f"The model cannot be exported to {base}: {error}") from error
     for name, reason in found["left_out"].items():
         logger.warning("%s is not published: %s", name, reason)
+    for name, reason in found["verified"]["unchecked"].items():
+        logger.warning("%s is published unchecked: %s", name, reason)
     return _published(base, version, found)
 
 
@@ -168,14 +173,23 @@ class Rehearsal:
         rehearsal.finish()
     """
 
-    def __init__(self, model: keras.Model, data: Data, process: fresh_process.FreshProcess):
+    def __init__(
+        self,
+        model: keras.Model,
+        data: Data,
+        process: fresh_process.FreshProcess,
+        *,
+        batch_size: int = 64,
+    ):
         self._model, self._data, self._process = model, data, process
+        self._batch_size = batch_size
         self._failed: ExportError | None = None
 
     def __enter__(self) -> Rehearsal:
         self._folder = tempfile.TemporaryDirectory()
         try:
-            self._written = _write(self._model, self._data, Path(self._folder.name))
+            folder = Path(self._folder.name)
+            self._written = _write(self._model, self._data, folder, self._batch_size)
             self._process.begin(Path(self._folder.name))
         except ExportError as error:
             self._failed = error
@@ -196,8 +210,11 @@ class Rehearsal:
         if self._failed is not None:
             raise self._failed
         made = _checked(self._written, Path(self._folder.name), self._process)
+        for name, reason in made.unchecked.items():
+            logger.warning("%s of the export cannot be checked: %s", name, reason)
         formats = "SavedModel" if "model.keras" in made.left_out else "SavedModel and .keras"
-        return f"{formats} answer{'s' * (formats == 'SavedModel')} as the model does on {ROWS} rows"
+        answer = f"answer{'s' * (formats == 'SavedModel')}"
+        return f"{formats} {answer} as the model does on {made.rows} rows{_not_compared(made)}"
 
 
 @dataclass(frozen=True)
@@ -210,12 +227,18 @@ class _Written:
     custom_modules: Mapping[str, str]
     requests: Mapping[str, Rows]
 
+    @property
+    def rows(self) -> int:
+        """How many the live model was asked about."""
+        return len(next(iter(self.requests[DEFAULT].values())))
+
 
 @dataclass(frozen=True)
 class _Made(_Written):
     """An export that was checked, too."""
 
     differences: Mapping[str, float]
+    unchecked: Mapping[str, str]
     formats: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -225,22 +248,28 @@ def _make(
     pending: Path,
     process: fresh_process.FreshProcess,
     formats: Sequence[str],
+    batch_size: int,
 ) -> _Made:
     """Makes PENDING/model in these formats and checks that each answers as the live model does."""
     folder = pending / "model"
-    written = _write(model, data, pending)
+    written = _write(model, data, pending, batch_size)
     if catalog.KERAS not in formats:  # It was made to see which modules the model needs.
         (folder / "model.keras").unlink(missing_ok=True)
         written = dataclasses.replace(written, left_out={})
     process.begin(pending)
     made = _checked(written, pending, process)
-    added = add_formats(
-        made.served,
-        data,
-        formats,
-        folder=folder,
-        rows=made.requests[DEFAULT],
-        custom_modules=_elsewhere(made.custom_modules),
+    random = made.served.seeds.drawn or bool(made.unchecked)
+    added = (
+        _not_added(formats)
+        if random
+        else add_formats(
+            made.served,
+            data,
+            formats,
+            folder=folder,
+            rows=made.requests[DEFAULT],
+            custom_modules=_elsewhere(made.custom_modules),
+        )
     )
     return dataclasses.replace(
         made,
@@ -249,10 +278,17 @@ def _make(
     )
 
 
-def _write(model: keras.Model, data: Data, pending: Path) -> _Written:
+def _not_added(formats: Sequence[str]) -> Added:
+    """No format beyond the default ones, for a model that draws random numbers when asked."""
+    reason = "the model draws random numbers when it is asked, so that it cannot be compared."
+    others = [catalog.FORMATS[name].file for name in formats if name not in catalog.DEFAULT]
+    return Added(left_out=dict.fromkeys(others, reason))
+
+
+def _write(model: keras.Model, data: Data, pending: Path, batch_size: int) -> _Written:
     """Writes PENDING/model in all formats, and what its check needs."""
     folder = pending / "model"
-    served = ServedModel.of(model, data)
+    served = ServedModel.of(model, data, at_once=min(batch_size, ROWS))
     signatures = served.save(folder)
     left_out = _save_keras(served, folder / "model.keras")
     custom = _custom_modules(folder / "model.keras")
@@ -280,7 +316,16 @@ def _checked(written: _Written, pending: Path, process: fresh_process.FreshProce
     return _Made(
         **{**vars(written), "left_out": left_out},
         differences=report["differences"],
+        unchecked=report["unchecked"],
     )
+
+
+def _not_compared(made: _Made) -> str:
+    """What of the answers could not be compared, to go on with a line."""
+    if not made.unchecked:
+        return ", from equal seeds" if made.served.seeds.drawn else ""
+    reasons = dict.fromkeys(made.unchecked.values())
+    return f"; unchecked: {', '.join(made.unchecked)} ({'; '.join(reasons)})"
 
 
 def _prepare(made: _Made, data: Data, pending: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,9 +338,10 @@ def _prepare(made: _Made, data: Data, pending: Path, facts: Mapping[str, Any]) -
         **_measured(folder, data, made.served),
         "signatures": made.signatures,
         "verified": {
-            "rows": ROWS,
-            "batch_sizes": verification.BATCH_SIZES,
+            "rows": made.rows,
+            "batch_sizes": verification.batch_sizes(made.served),
             "largest_differences": made.differences,
+            "unchecked": made.unchecked,
         },
         "left_out": made.left_out,
         "formats": made.formats,
@@ -312,7 +358,7 @@ def _measured(folder: Path, data: Data, served: ServedModel) -> dict[str, Any]:
     resamples = min(RESAMPLES, RESAMPLED_ROWS // len(data.test))
     found = evaluate(
         data.task or served.task,
-        answers_of_test_rows(folder, data),
+        answers_of_test_rows(folder, data, at_once=served.at_once),
         data.test.targets,
         weights=data.test.weights,
         # A few resamples give no percentiles; with that many rows intervals are narrow anyway.
@@ -340,13 +386,10 @@ def _described(served: ServedModel) -> dict[str, Any]:
 
 
 def check_rows(rows: Rows) -> dict[str, np.ndarray]:
-    """256 of the rows, spread over all of them; over again from the first when there are fewer."""
+    """256 of the rows, or all, in an order by which the first few are from all over, too."""
     count = len(next(iter(rows.values())))
-    chosen = (
-        np.resize(np.arange(count), ROWS)
-        if count < ROWS
-        else np.linspace(0, count - 1, ROWS).astype(np.int64)
-    )
+    chosen = np.unique(np.linspace(0, count - 1, min(count, ROWS)).astype(np.int64))
+    np.random.default_rng(0).shuffle(chosen)
     return {name: array[chosen] for name, array in rows.items()}
 
 
@@ -388,8 +431,9 @@ def _check_keras_here(pending: Path, report: dict[str, Any]) -> dict[str, Any]:
     """Reloads `model.keras` in this process, which has the classes of the user's script."""
     plan, rows, raw, _ = verification.read_check(pending)
     path = pending / "model" / "model.keras"
-    unloadable, problems = verification.check_keras(path, rows, raw, plan)
-    return {**report, "keras": unloadable, "problems": report["problems"] + problems}
+    unloadable, problems, unchecked = verification.check_keras(path, rows, raw, plan)
+    found = {"problems": report["problems"] + problems, "keras": unloadable}
+    return {**report, **found, "unchecked": {**report["unchecked"], **unchecked}}
 
 
 def _explained(problems: list[str]) -> str:

@@ -11,7 +11,7 @@ they are the model's: named by its keras.Input, or "inputs" when it gives no nam
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import keras
@@ -128,6 +128,17 @@ def _named_rows(rows: Inputs, names: Mapping[str, Any] | list[str]) -> dict[str,
 def _rows_of(rows: Any) -> Any:
     """As an array; rows on disk stay there until some of them are asked for."""
     return rows if isinstance(rows, StoredArray) else np.asarray(rows)
+
+
+def first_rows(rows: Rows, count: int) -> Rows:
+    """The first `count` of them, or all."""
+    return {name: array[:count] for name, array in rows.items()}
+
+
+def in_batches(rows: Rows, size: int) -> Iterator[Rows]:
+    """All of them in their order, `size` at a time."""
+    for start in range(0, len(next(iter(rows.values()))), size):
+        yield {name: array[start : start + size] for name, array in rows.items()}
 
 
 def as_tensors(rows: Rows, inputs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:

@@ -16,6 +16,7 @@ check after it start from the same clean state.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import json
@@ -40,11 +41,16 @@ from kerastrain.export.comparison import (
 )
 from kerastrain.export.fresh_process import LOG
 from kerastrain.export.naming import signature_inputs
-from kerastrain.export.rows import Rows, as_tensor, as_tensors
+from kerastrain.export.rows import Rows, as_tensor, as_tensors, first_rows, in_batches
+from kerastrain.export.seeds import Seeds
 from kerastrain.export.serving import ServedModel
 from kerastrain.export.signatures import DEFAULT, as_plain_tensors, sample_requests
 
-BATCH_SIZES = (1, 7, 256)
+# Besides the one of the live model: asked about a few rows.
+SMALL_BATCHES, FEW_ROWS = (1, 7), 8
+# The live model is asked about as many rows as there is time for.
+LIVE_SECONDS = 3.0
+NO_SEED = "it is another at each call, and hangs on no seed of Keras's that could be set"
 
 
 def write_check(
@@ -56,23 +62,20 @@ def write_check(
         custom_modules: modules (name -> file) that define the model's registered classes.
 
     Returns:
-        signature -> {input: array [n, ...]}: the rows as each signature takes them.
+        signature -> {input: array [n, ...]}: the rows that were asked, as each signature takes
+        them. Fewer than `rows` for a model that takes long.
 
     Raises:
-        ExportError: the live model answers with NaN, or differently when asked twice.
+        ExportError: the live model answers with NaN.
     """
-    raw = [np.asarray(_as_numpy(t)) for t in keras.tree.flatten(served.raw_outputs(rows))]
-    again = [np.asarray(_as_numpy(t)) for t in keras.tree.flatten(served.raw_outputs(rows))]
-    answers = served.answers(rows)
+    outputs = served.raw_outputs(rows, seconds=LIVE_SECONDS)
+    raw = [_as_numpy(output) for output in keras.tree.flatten(outputs)]
+    if not all(np.isfinite(output.astype(np.float64)).all() for output in raw):
+        raise ExportError("The model answers real rows with NaN or infinity.")
+    rows = first_rows(rows, len(raw[0]))
+    answers = served.named(outputs)
     tolerance = tolerance_of(served.model)
-    for first, second in zip(raw, again, strict=True):
-        if not np.isfinite(first.astype(np.float64)).all():
-            raise ExportError("The model answers real rows with NaN or infinity.")
-        if difference("the output", first, second, tolerance):
-            raise ExportError(
-                "The model answers the same rows differently each time, with training=False. "
-                "Does a layer draw random numbers outside of training?"
-            )
+    changing = _changing(served, rows, raw, tolerance)
     named: dict[str, Any] = {
         f"input_{i}": storable(rows[name]) for i, name in enumerate(served.inputs)
     }
@@ -80,7 +83,7 @@ def write_check(
     arrays: dict[str, Any] = {f"raw_{i}": array for i, array in enumerate(raw)}
     arrays |= {f"answer_{i}": storable(a) for i, a in enumerate(answers.values())}
     np.savez(folder / "expected.npz", **arrays)
-    requests = sample_requests(served, rows)
+    requests = sample_requests(served, rows, answers)
     _write_requests(folder, requests)
     check = {
         "inputs": list(served.inputs),
@@ -88,11 +91,41 @@ def write_check(
         "takes_named_inputs": served.takes_named_inputs,
         "answers": list(answers),
         "tolerance": tolerance,
+        "batch_size": served.at_once,
+        "batch_sizes": batch_sizes(served),
+        "draws": served.seeds.drawn,
+        "seeds": [value.tolist() for value in served.seeds.values],
+        "changing": changing,
+        "unchecked": [name for i, name in enumerate(answers) if _hangs_on(i, changing, served)],
         "custom_modules": dict(custom_modules),
         "requests": {name: [list(asked), list(told)] for name, (asked, told) in requests.items()},
     }
     (folder / "check.json").write_text(json.dumps(check))
     return {DEFAULT: rows, **{name: asked for name, (asked, _) in requests.items()}}
+
+
+def batch_sizes(served: ServedModel) -> list[int]:
+    """Those that the export is asked in."""
+    # What is drawn for a batch hangs on its size, too.
+    small = () if served.seeds.drawn else SMALL_BATCHES
+    return sorted({*small, served.at_once})
+
+
+def _changing(
+    served: ServedModel, rows: Rows, raw: list[np.ndarray], tolerance: float
+) -> list[int]:
+    """Places of the outputs that are others when the first rows are asked again."""
+    again = keras.tree.flatten(served.raw_outputs(first_rows(rows, served.at_once)))
+    return [
+        place
+        for place, (expected, output) in enumerate(zip(raw, again, strict=True))
+        if difference("", expected[: served.at_once], _as_numpy(output), tolerance)
+    ]
+
+
+def _hangs_on(place: int, changing: list[int], served: ServedModel) -> bool:
+    """Whether an answer is made of an output among these."""
+    return bool(changing) if served.task is not None else place in changing
 
 
 def _write_requests(folder: Path, requests: Mapping[str, Any]) -> None:
@@ -142,17 +175,27 @@ def check(folder: Path) -> dict[str, Any]:
     Returns:
         problems: messages, empty when everything agrees.
         differences: the largest difference of each output.
+        unchecked: what could not be compared -> why.
         keras: None, or why `model.keras` cannot be loaded by Keras alone.
     """
     plan, rows, raw, expected = read_check(folder)
     loaded = tf.saved_model.load(str(folder / "model"))
-    problems, differences = _check_rows(loaded, folder, rows, expected, plan)
-    problems += _check_requests(loaded, folder, plan)
+    seeds = Seeds.of_export(loaded)
+    problems, differences = _check_rows(loaded, folder, rows, expected, plan, seeds)
+    problems += _check_requests(loaded, folder, plan, seeds)
+    unchecked = dict.fromkeys(plan["unchecked"], NO_SEED)
     unloadable = None
     if (folder / "model" / "model.keras").exists():
-        unloadable, found = check_keras(folder / "model" / "model.keras", rows, raw, plan)
+        path = folder / "model" / "model.keras"
+        unloadable, found, uncomparable = check_keras(path, rows, raw, plan)
         problems += found
-    return {"problems": problems, "differences": differences, "keras": unloadable}
+        unchecked |= uncomparable
+    return {
+        "problems": problems,
+        "differences": differences,
+        "unchecked": unchecked,
+        "keras": unloadable,
+    }
 
 
 def _check_rows(
@@ -161,8 +204,9 @@ def _check_rows(
     rows: Rows,
     expected: Mapping[str, np.ndarray],
     plan: Mapping[str, Any],
+    seeds: Seeds,
 ) -> tuple[list[str], dict[str, float]]:
-    """Asks "serving_default" in batches of several sizes."""
+    """Asks "serving_default" in batches of several sizes: small ones about a few rows."""
     signature = loaded.signatures["serving_default"]
     inputs = signature_inputs(folder / "model")
     if set(inputs) != set(rows):
@@ -170,24 +214,39 @@ def _check_rows(
     problems: list[str] = []
     differences: dict[str, float] = {}
     close_calls = ties(expected, plan["tolerance"])
-    for size in BATCH_SIZES:
+    for size in plan["batch_sizes"]:
         where = f"SavedModel, batch size {size}"
-        received = _asked(lambda batch: signature(**as_tensors(batch, inputs)), rows, size)
+        count = len(next(iter(rows.values()))) if size == plan["batch_size"] else FEW_ROWS
+        asked = first_rows(rows, count)
+        received = _asked(lambda b: signature(**as_tensors(b, inputs)), asked, size, seeds)
         if set(received) != set(expected):
             problems.append(
                 f"{where}: the outputs are {sorted(received)}; expected {sorted(expected)}."
             )
             continue
-        for name, values in expected.items():
-            found = difference(name, values, received[name], plan["tolerance"], close_calls)
+        for name, whole in expected.items():
+            values = whole[:count]
+            if name in plan["unchecked"]:
+                values = _as_received(values, received[name])
+            calls = None if close_calls is None else close_calls[:count]
+            found = difference(name, values, received[name], plan["tolerance"], calls)
             problems += [f"{where}: {text}" for text in found]
-            if values.dtype.kind == "f" and values.shape == received[name].shape:
+            if (
+                name not in plan["unchecked"]
+                and values.dtype.kind == "f"
+                and values.shape == received[name].shape
+            ):
                 largest = float(np.abs(values - received[name]).max())
                 differences[name] = max(differences.get(name, 0.0), largest)
     return problems, differences
 
 
-def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any]) -> list[str]:
+def _as_received(expected: np.ndarray, received: np.ndarray) -> np.ndarray:
+    """For an answer that is another at each call: only its shape can be wrong, and NaN."""
+    return received if received.shape == expected.shape else expected
+
+
+def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any], seeds: Seeds) -> list[str]:
     """Asks every further signature."""
     problems: list[str] = []
     with np.load(folder / "requests.npz") as stored:
@@ -196,13 +255,23 @@ def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any]) -> list[
             told = {o: _unpacked(stored, f"{name}_told_{i}") for i, o in enumerate(outputs)}
             # Of its own answers: an image that became a file is not quite the row it was.
             close_calls = ties(told, plan["tolerance"])
-            tensors = as_plain_tensors(dict(zip(inputs, asked, strict=True)))
-            received = loaded.signatures[name](**tensors)
+            signature = loaded.signatures[name]
+            received = _asked(
+                lambda batch, signature=signature: signature(**as_plain_tensors(batch)),
+                dict(zip(inputs, asked, strict=True)),
+                plan["batch_size"],
+                seeds,
+            )
             if set(received) != set(outputs):
                 problems.append(f"Signature {name}: the outputs are {sorted(received)}.")
                 continue
             for output, values in told.items():
-                answer, expected = _as_numpy(received[output]), storable(values)
+                answer, expected = received[output], storable(values)
+                # "classify" answers under names of its own.
+                if output in plan["unchecked"] or (
+                    plan["unchecked"] and output not in plan["answers"]
+                ):
+                    expected = _as_received(expected, answer)
                 found = difference(output, expected, answer, plan["tolerance"], close_calls)
                 problems += [f"Signature {name}: {text}" for text in found]
     return problems
@@ -210,14 +279,14 @@ def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any]) -> list[
 
 def check_keras(
     path: Path, rows: Rows, raw: list[np.ndarray], plan: Mapping[str, Any]
-) -> tuple[str | None, list[str]]:
-    """Whether Keras alone loads the file (None, or why not), and what it answers differently."""
+) -> tuple[str | None, list[str], dict[str, str]]:
+    """Whether Keras alone loads the file (None, or why not), what differs, what is unchecked."""
     for name, file in plan["custom_modules"].items():
         import_from(name, file)
     try:
         model = keras.saving.load_model(path)
     except Exception as error:  # whatever Keras, or a class of the user's own, makes of it
-        return f"{type(error).__name__}: {error}", []
+        return f"{type(error).__name__}: {error}", [], {}
     dtypes = dict(zip(plan["inputs"], plan["input_dtypes"], strict=True))
 
     def answer(batch: Rows) -> dict[str, Any]:
@@ -227,13 +296,18 @@ def check_keras(
         outputs = keras.tree.flatten(model(tensors, training=False))
         return {f"output {i}": output for i, output in enumerate(outputs)}
 
-    received = _asked(answer, rows, BATCH_SIZES[-1])
+    seeds = Seeds.of(model, values=plan["seeds"])
+    if plan["draws"] and not seeds.fits:
+        return None, [], {"model.keras": "it draws from other seed generators than the live model"}
+    received = _asked(answer, rows, plan["batch_size"], seeds)
     if len(received) != len(raw):
-        return None, [f"model.keras: {len(received)} outputs; expected {len(raw)}."]
+        return None, [f"model.keras: {len(received)} outputs; expected {len(raw)}."], {}
     problems = []
-    for (name, values), expected in zip(received.items(), raw, strict=True):
+    for place, ((name, values), expected) in enumerate(zip(received.items(), raw, strict=True)):
+        if place in plan["changing"]:
+            expected = _as_received(expected, values)
         problems += difference(name, expected, values, plan["tolerance"])
-    return None, [f"model.keras: {text}" for text in problems]
+    return None, [f"model.keras: {text}" for text in problems], {}
 
 
 def import_from(name: str, file: str) -> None:
@@ -249,14 +323,13 @@ def import_from(name: str, file: str) -> None:
     spec.loader.exec_module(module)
 
 
-def _asked(answer: Any, rows: Rows, size: int) -> dict[str, np.ndarray]:
-    """The answers for all rows, asked in batches of `size`."""
-    count = len(next(iter(rows.values())))
-    parts = [
-        answer({name: array[start : start + size] for name, array in rows.items()})
-        for start in range(0, count, size)
-    ]
-    return {name: np.concatenate([_as_numpy(p[name]) for p in parts]) for name in parts[0]}
+def _asked(answer: Any, rows: Rows, size: int, seeds: Seeds) -> dict[str, np.ndarray]:
+    """The answers for all rows, asked in batches of `size`, each from the same seeds."""
+    parts = []
+    for batch in in_batches(rows, size):
+        answers = seeds.asked(functools.partial(answer, batch))
+        parts.append({name: _as_numpy(part) for name, part in answers.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def tolerance_of(model: keras.Model) -> float:
