@@ -127,8 +127,7 @@ def publish(
         raise ExportError(f"The model cannot be exported to {base}: {error}") from error
     for name, reason in found["left_out"].items():
         logger.warning("%s is not published: %s", name, reason)
-    for name, reason in found["verified"]["unchecked"].items():
-        logger.warning("%s is published unchecked: %s", name, reason)
+    _warn_of_unchecked(found["verified"]["unchecked"])
     return _published(base, version, found)
 
 
@@ -210,8 +209,7 @@ class Rehearsal:
         if self._failed is not None:
             raise self._failed
         made = _checked(self._written, Path(self._folder.name), self._process)
-        for name, reason in made.unchecked.items():
-            logger.warning("%s of the export cannot be checked: %s", name, reason)
+        _warn_of_unchecked(made.unchecked)
         formats = "SavedModel" if "model.keras" in made.left_out else "SavedModel and .keras"
         answer = f"answer{'s' * (formats == 'SavedModel')}"
         return f"{formats} {answer} as the model does on {made.rows} rows{_not_compared(made)}"
@@ -322,10 +320,15 @@ def _checked(written: _Written, pending: Path, process: fresh_process.FreshProce
 
 def _not_compared(made: _Made) -> str:
     """What of the answers could not be compared, to go on with a line."""
-    if not made.unchecked:
-        return ", from equal seeds" if made.served.seeds.drawn else ""
-    reasons = dict.fromkeys(made.unchecked.values())
-    return f"; unchecked: {', '.join(made.unchecked)} ({'; '.join(reasons)})"
+    if made.unchecked:
+        return f"; unchecked: {', '.join(made.unchecked)}"
+    return ", from equal seeds" if made.served.seeds.drawn else ""
+
+
+def _warn_of_unchecked(unchecked: Mapping[str, str]) -> None:
+    for reason in dict.fromkeys(unchecked.values()):
+        names = ", ".join(name for name, own in unchecked.items() if own == reason)
+        logger.warning("The export is not compared with the model in %s: %s.", names, reason)
 
 
 def _prepare(made: _Made, data: Data, pending: Path, facts: Mapping[str, Any]) -> dict[str, Any]:

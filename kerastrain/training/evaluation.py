@@ -102,7 +102,7 @@ class Evaluator:
         self, *, jit: bool, is_broken_off: Callable[[], bool]
     ) -> dict[str, float] | None:
         self._state.model.reset_metrics()
-        self._set_seeds(tf.constant(self._state.step, tf.int64))
+        self._set_seeds()
         full, done = self._count // self._batch_size, 0
         while done < full:
             if is_broken_off():
@@ -169,11 +169,11 @@ class Evaluator:
 
         return chunk
 
-    @tf.function
-    def _set_seeds(self, step: tf.Tensor) -> None:
+    def _set_seeds(self) -> None:
         """A layer that draws outside of training, too, draws the same in a resumed run."""
         # Below zero, where no training step is: its numbers are not those of the next one.
-        self._state.strategy.run(lambda: self._state.begin_step(-1 - step))
+        number = tf.constant(-1 - self._state.step, tf.int64)
+        self._state.strategy.run(self._state.begin_step, (number,))
 
     @tf.function(reduce_retracing=True)
     def _rest(self, tensors: Any, order: tf.Tensor, offset: tf.Tensor, rows: tf.Tensor) -> None:
