@@ -161,10 +161,11 @@ class Assembly:
             try:
                 return TrainState(model, strategy=self.strategy, seed=options.seed, batch=first)
             except KerastrainError as error:
-                if not _takes(model, first[0], options.batch_size):
+                size = _declared_batch(model) or self._batch_size(data)
+                if not _takes(model, first[0], size):
                     raise
                 raise KerastrainError(
-                    f"The model '{model.name}' takes {options.batch_size} rows at a time, but not "
+                    f"The model '{model.name}' takes {size} rows at a time, but not "
                     f"{len(first[1])}. Give its Input no batch_size and let layers reshape to -1 "
                     "rows: an epoch's last batch and a server's requests have other numbers."
                 ) from error
@@ -202,6 +203,11 @@ def _check_stateless(model: keras.Model) -> None:
                 "it with stateful=False and give whole sequences as rows: examples come in "
                 "another order in each epoch, and a server's requests in any."
             )
+
+
+def _declared_batch(model: keras.Model) -> int | None:
+    inputs = getattr(model, "inputs", None) or ()
+    return next((tensor.shape[0] for tensor in inputs if tensor.shape[0] is not None), None)
 
 
 def _takes(model: keras.Model, inputs: Any, rows: int) -> bool:

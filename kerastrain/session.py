@@ -213,12 +213,7 @@ class Session:
         # A run that went on and found nothing better has published this model already.
         identity = {name: facts[name] for name in ("recipe", "best", "data")}
         published = published_before(base, identity) or publish(
-            found.state.model,
-            found.data,
-            base=base,
-            facts=facts,
-            process=self.process,
-            batch_size=found.executor.batches.batch_size,
+            found.state.model, found.data, base=base, facts=facts, process=self.process
         )
         result = {
             "ended": ended.reason,

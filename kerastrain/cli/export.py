@@ -161,16 +161,8 @@ def _publish(
         # Publishing warns of what is left out; here that is a part of what is printed.
         quieter("kerastrain.export.publishing", logging.ERROR),
     ):
-        size = recorded["resolved"]["batch_size"]
-        return publish(
-            model,
-            data,
-            base=base,
-            facts=facts_of(workdir, recorded, chosen, data),
-            formats=formats,
-            accept=accept,
-            batch_size=len(data.train) if isinstance(size, str) else size,
-        )
+        facts = facts_of(workdir, recorded, chosen, data)
+        return publish(model, data, base=base, facts=facts, formats=formats, accept=accept)
 
 
 def facts_of(

@@ -18,7 +18,7 @@ from kerastrain.errors import ExportError
 from kerastrain.export.manifest import NAME
 from kerastrain.export.naming import signature_inputs
 from kerastrain.export.quiet import quiet_tensorflow
-from kerastrain.export.rows import as_tensors
+from kerastrain.export.rows import as_tensors, in_batches
 from kerastrain.workdir import read_json
 
 # A row of a table is a few hundred bytes, and a call costs as much as a thousand of them;
@@ -43,24 +43,18 @@ class Export:
     at_once: int
     loaded: Any
 
-    def ask(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The answers {name: [n, ...]} for all rows {name: [n, ...]}."""
-        return self._ask(rows, len(next(iter(rows.values()))))
+    def ask(self, rows: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The answers {name: [n, ...]} for all rows {name: [n, ...]}.
 
-    def ask_tensors(self, rows: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-        """Like `ask`, for rows that already are tensors of the signature's dtypes."""
-        return self._ask(rows, int(next(iter(rows.values())).shape[0]))
-
-    def _ask(self, rows: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
+        Args:
+            rows: arrays, or tensors of the signature's dtypes.
+        """
         parts = []
         with quiet_tensorflow():
-            for start in range(0, count, self.at_once):
-                batch = {
-                    name: values[start : start + self.at_once] for name, values in rows.items()
-                }
-                if not tf.is_tensor(next(iter(batch.values()))):
-                    batch = as_tensors(batch, self.inputs)
-                answers = self.signature(**batch)
+            for batch in in_batches(rows, self.at_once):
+                is_tensor = tf.is_tensor(next(iter(batch.values())))
+                tensors = batch if is_tensor else as_tensors(batch, self.inputs)
+                answers = self.signature(**tensors)
                 parts.append({name: tensor.numpy() for name, tensor in answers.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -82,15 +76,14 @@ def load_export(version_folder: Path, *, at_once: int | None = None) -> Export:
         raise ExportError(f"{version_folder} cannot be loaded as a SavedModel: {error}") from error
     inputs = signature_inputs(version_folder)
     if all(spec.shape.rank == 1 for spec in inputs.values()):
-        size = TABLE_ROWS_AT_ONCE
-    else:
-        size = min(at_once or _training_batch(version_folder), OTHER_ROWS_AT_ONCE)
-    return Export(loaded.signatures["serving_default"], inputs, size, loaded)
+        at_once = TABLE_ROWS_AT_ONCE
+    elif at_once is None:
+        path = version_folder / NAME
+        at_once = training_batch(read_json(path) if path.exists() else {})
+    return Export(loaded.signatures["serving_default"], inputs, at_once, loaded)
 
 
-def _training_batch(version_folder: Path) -> int:
-    """Of a version that does not tell, and of "all": the most."""
-    path = version_folder / NAME
-    options = read_json(path).get("options") if path.exists() else None
-    size = (options or {}).get("batch_size")
-    return size if isinstance(size, int) else OTHER_ROWS_AT_ONCE
+def training_batch(facts: Mapping[str, Any]) -> int:
+    """The batch size of a version's training by its manifest; many where that does not say."""
+    size = (facts.get("options") or {}).get("batch_size")
+    return min(size, OTHER_ROWS_AT_ONCE) if isinstance(size, int) else OTHER_ROWS_AT_ONCE

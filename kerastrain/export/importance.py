@@ -108,7 +108,7 @@ def permutation_importance(
         return metric(task, name, outputs, targets, weights=weights)
 
     tensors = as_tensors(columns, export.inputs)
-    baseline = value(export.ask_tensors(tensors))
+    baseline = value(export.ask(tensors))
     sign = -1 if name in HIGHER_IS_BETTER else 1
     worse: dict[str, list[float]] = {each: [] for each in columns}
     for column, outputs in _shuffled_answers(export, tensors, repeats=repeats, seed=seed):
@@ -205,7 +205,7 @@ def _shuffled_answers(
     at_once = max(1, export.at_once // count)
     for start in range(0, len(copies), at_once):
         part = copies[start : start + at_once]
-        answers = export.ask_tensors(_copies(tensors, part, count, seed=seed))
+        answers = export.ask(_copies(tensors, part, count, seed=seed))
         for place, (name, _) in enumerate(part):
             own = slice(place * count, (place + 1) * count)
             yield name, {output: values[own] for output, values in answers.items()}

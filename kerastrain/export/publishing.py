@@ -44,6 +44,7 @@ import kerastrain
 from kerastrain.data.source import Data
 from kerastrain.errors import Declined, ExportError, KerastrainError
 from kerastrain.export import fresh_process, manifest, verification
+from kerastrain.export.asking import training_batch
 from kerastrain.export.evaluation import evaluate
 from kerastrain.export.formats import catalog
 from kerastrain.export.formats.adding import Added, add_formats, default_reports
@@ -58,6 +59,7 @@ from kerastrain.export.warmup import write_warmup
 logger = logging.getLogger(__name__)
 
 ROWS = 256
+RANDOM = "The model draws random numbers when it is asked, so that this cannot be compared with it."
 # For the confidence intervals: a quarter of a second at 10,000 test rows.
 RESAMPLES = 200
 RESAMPLED_ROWS = 20_000_000
@@ -94,19 +96,17 @@ def publish(
     process: fresh_process.FreshProcess | None = None,
     formats: Sequence[str] = catalog.DEFAULT,
     accept: Callable[[Path], Decision] | None = None,
-    batch_size: int = 64,
 ) -> Published:
     """Exports the model as it is now, checks the export, and publishes it as the next version.
 
     Args:
         base: holds the versions; made if need be.
-        facts: what the manifest says about the run (recipe, options, step, …).
+        facts: what the manifest says about the run (recipe, options, step, …). No more rows
+            are asked about at once than the options' `batch_size`: for those there was memory.
         process: checks the export; None: one is started.
         formats: of `kerastrain.export.formats.catalog`. One besides the SavedModel that cannot
             be made, or answers differently, is left out with the reason.
         accept: decides whether the version, checked and in a folder, is published.
-        batch_size: rows asked about at once, of 256 at most: those of a training step, say,
-            for which there was memory.
 
     Raises:
         Declined: `accept` decided against it.
@@ -118,7 +118,7 @@ def publish(
         remove_leftovers(base)
         with pending_folder(base) as pending, contextlib.ExitStack() as stack:
             process = process or stack.enter_context(fresh_process.FreshProcess())
-            made = _make(model, data, pending, process, formats, batch_size)
+            made = _make(model, data, pending, process, formats, training_batch(facts))
             found = _prepare(made, data, pending, {"name": base.name, **facts})
             with changing(base):  # nothing else is deployed between the decision and the rename
                 _decide(accept, pending / "model")
@@ -178,7 +178,7 @@ class Rehearsal:
         data: Data,
         process: fresh_process.FreshProcess,
         *,
-        batch_size: int = 64,
+        batch_size: int = ROWS,
     ):
         self._model, self._data, self._process = model, data, process
         self._batch_size = batch_size
@@ -212,7 +212,7 @@ class Rehearsal:
         _warn_of_unchecked(made.unchecked)
         formats = "SavedModel" if "model.keras" in made.left_out else "SavedModel and .keras"
         answer = f"answer{'s' * (formats == 'SavedModel')}"
-        return f"{formats} {answer} as the model does on {made.rows} rows{_not_compared(made)}"
+        return f"{formats} {answer} as the model does on {made.rows} rows"
 
 
 @dataclass(frozen=True)
@@ -256,11 +256,11 @@ def _make(
         written = dataclasses.replace(written, left_out={})
     process.begin(pending)
     made = _checked(written, pending, process)
-    random = made.served.seeds.drawn or bool(made.unchecked)
-    added = (
-        _not_added(formats)
-        if random
-        else add_formats(
+    if made.served.seeds.drawn or made.unchecked:
+        others = [catalog.FORMATS[name].file for name in formats if name not in catalog.DEFAULT]
+        added = Added(left_out=dict.fromkeys(others, RANDOM))
+    else:
+        added = add_formats(
             made.served,
             data,
             formats,
@@ -268,19 +268,11 @@ def _make(
             rows=made.requests[DEFAULT],
             custom_modules=_elsewhere(made.custom_modules),
         )
-    )
     return dataclasses.replace(
         made,
         left_out={**made.left_out, **added.left_out},
         formats={**default_reports(folder, made.differences), **added.reports},
     )
-
-
-def _not_added(formats: Sequence[str]) -> Added:
-    """No format beyond the default ones, for a model that draws random numbers when asked."""
-    reason = "the model draws random numbers when it is asked, so that it cannot be compared."
-    others = [catalog.FORMATS[name].file for name in formats if name not in catalog.DEFAULT]
-    return Added(left_out=dict.fromkeys(others, reason))
 
 
 def _write(model: keras.Model, data: Data, pending: Path, batch_size: int) -> _Written:
@@ -316,13 +308,6 @@ def _checked(written: _Written, pending: Path, process: fresh_process.FreshProce
         differences=report["differences"],
         unchecked=report["unchecked"],
     )
-
-
-def _not_compared(made: _Made) -> str:
-    """What of the answers could not be compared, to go on with a line."""
-    if made.unchecked:
-        return f"; unchecked: {', '.join(made.unchecked)}"
-    return ", from equal seeds" if made.served.seeds.drawn else ""
 
 
 def _warn_of_unchecked(unchecked: Mapping[str, str]) -> None:

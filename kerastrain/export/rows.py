@@ -21,6 +21,7 @@ import tensorflow as tf
 from kerastrain.data.source import Data, Examples, Inputs
 from kerastrain.data.stored_array import StoredArray
 from kerastrain.errors import DataError, ExportError
+from kerastrain.export.comparison import storable
 
 Rows = Mapping[str, np.ndarray]
 Split = Literal["validation", "test"]
@@ -144,6 +145,13 @@ def in_batches(rows: Rows, size: int) -> Iterator[Rows]:
 def as_tensors(rows: Rows, inputs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
     """Rows in the dtypes of the signature."""
     return {name: as_tensor(rows[name], spec.dtype) for name, spec in inputs.items()}
+
+
+def as_array(tensor: Any) -> np.ndarray:
+    """A tensor as an array that `np.savez` can store without pickling."""
+    tensor = tf.convert_to_tensor(tensor)
+    tensor = tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
+    return storable(tensor.numpy())
 
 
 def as_tensor(array: np.ndarray, dtype: tf.DType) -> tf.Tensor:

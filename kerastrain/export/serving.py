@@ -30,10 +30,19 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from kerastrain.data.source import Data, Task
 from kerastrain.errors import ExportError
+from kerastrain.export.comparison import FLOAT32_TOLERANCE, difference
 from kerastrain.export.heads import Head, choose_head
 from kerastrain.export.naming import rewrite_signatures
 from kerastrain.export.quiet import quiet_tensorflow
-from kerastrain.export.rows import Rows, as_tensors, first_rows, in_batches, input_specs, raw_rows
+from kerastrain.export.rows import (
+    Rows,
+    as_array,
+    as_tensors,
+    first_rows,
+    in_batches,
+    input_specs,
+    raw_rows,
+)
 from kerastrain.export.seeds import Seeds
 from kerastrain.export.signatures import DEFAULT, FEATURES, METHODS, Pixels, trace
 
@@ -49,6 +58,8 @@ class ServedModel:
         answers_one_number: a row's `prediction` is one number.
         seeds: of the random numbers that it draws when it is asked.
         at_once: rows in a batch that the live model is asked about.
+        changing: places, in the order of `keras.tree.flatten`, of outputs that are others at
+            each call, whatever its seeds: they are told as NaN.
     """
 
     model: keras.Model
@@ -58,11 +69,12 @@ class ServedModel:
     takes_named_inputs: bool
     seeds: Seeds
     at_once: int
+    changing: frozenset[int] = frozenset()
     pixels: Pixels | None = None
     answers_one_number: bool = False
 
     @classmethod
-    def of(cls, model: keras.Model, data: Data, *, at_once: int = 64) -> ServedModel:
+    def of(cls, model: keras.Model, data: Data, *, at_once: int = 256) -> ServedModel:
         """Reads inputs off the model and data, and the head off the task or the loss.
 
         Args:
@@ -75,12 +87,15 @@ class ServedModel:
         is_named = data.encoder is not None or isinstance(data.train.inputs, Mapping)
         seeds = Seeds.of(*([] if data.encoder is None else [data.encoder]), model)
         plain = cls(model, data.encoder, Head(None), inputs, is_named, seeds, at_once)
-        outputs = plain.raw_outputs(first_rows(raw_rows(data, inputs), 64))
+        rows = first_rows(raw_rows(data, inputs), 64)
+        outputs = plain.raw_outputs(rows)
+        again = plain.raw_outputs(first_rows(rows, at_once))
         head = choose_head(model, data, outputs)
         prediction = head.answers(outputs).get("prediction")
         return dataclasses.replace(
             plain,
             head=head,
+            changing=_changing(again, outputs),
             pixels=Pixels.of(data, inputs),
             answers_one_number=prediction is not None and prediction.shape.rank == 1,
         )
@@ -112,12 +127,16 @@ class ServedModel:
                     parts.append(self.seeds.asked(functools.partial(self.call, tensors)))
                     if time.monotonic() >= until:
                         break
-                if len(parts) == 1:
-                    return parts[0]
-                return keras.tree.map_structure(lambda *outputs: tf.concat(outputs, 0), *parts)
+                if len(parts) > 1:
+                    parts = [keras.tree.map_structure(lambda *each: tf.concat(each, 0), *parts)]
         except (ValueError, TypeError, tf.errors.OpError) as error:
             count = len(next(iter(rows.values())))
             raise ExportError(f"The model cannot be asked about {count} rows: {error}") from error
+        flat = [
+            tf.fill(tf.shape(output), np.nan) if place in self.changing else output
+            for place, output in enumerate(keras.tree.flatten(parts[0]))
+        ]
+        return keras.tree.pack_sequence_as(parts[0], flat)
 
     def answers(self, rows: Rows) -> dict[str, np.ndarray]:
         """What the signature must answer for raw rows, from the live model."""
@@ -209,6 +228,17 @@ class ServedModel:
         }
         outputs = self.model(self.encoder(rows))
         return keras.Model(rows, outputs, name=f"{self.model.name}_from_raw_rows")
+
+
+def _changing(again: Any, outputs: Any) -> frozenset[int]:
+    """Places of outputs whose first rows are others when they are asked again."""
+    pairs = zip(keras.tree.flatten(again), keras.tree.flatten(outputs), strict=True)
+    arrays = [tuple(np.atleast_1d(as_array(output)) for output in pair) for pair in pairs]
+    return frozenset(
+        place
+        for place, (second, first) in enumerate(arrays)
+        if difference("", first[: len(second)], second, FLOAT32_TOLERANCE)
+    )
 
 
 def _described(function: Any, own: Mapping[str, str]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from kerastrain.export.comparison import (
 )
 from kerastrain.export.fresh_process import LOG
 from kerastrain.export.naming import signature_inputs
-from kerastrain.export.rows import Rows, as_tensor, as_tensors, first_rows, in_batches
+from kerastrain.export.rows import Rows, as_array, as_tensor, as_tensors, first_rows, in_batches
 from kerastrain.export.seeds import Seeds
 from kerastrain.export.serving import ServedModel
 from kerastrain.export.signatures import DEFAULT, as_plain_tensors, sample_requests
@@ -69,13 +69,12 @@ def write_check(
         ExportError: the live model answers with NaN.
     """
     outputs = served.raw_outputs(rows, seconds=LIVE_SECONDS)
-    raw = [_as_numpy(output) for output in keras.tree.flatten(outputs)]
-    if not all(np.isfinite(output.astype(np.float64)).all() for output in raw):
+    raw = [as_array(output) for output in keras.tree.flatten(outputs)]
+    compared = [output for place, output in enumerate(raw) if place not in served.changing]
+    if not all(np.isfinite(output.astype(np.float64)).all() for output in compared):
         raise ExportError("The model answers real rows with NaN or infinity.")
     rows = first_rows(rows, len(raw[0]))
     answers = served.named(outputs)
-    tolerance = tolerance_of(served.model)
-    changing = _changing(served, rows, raw, tolerance)
     named: dict[str, Any] = {
         f"input_{i}": storable(rows[name]) for i, name in enumerate(served.inputs)
     }
@@ -90,13 +89,17 @@ def write_check(
         "input_dtypes": [spec.dtype.name for spec in served.inputs.values()],
         "takes_named_inputs": served.takes_named_inputs,
         "answers": list(answers),
-        "tolerance": tolerance,
+        "tolerance": tolerance_of(served.model),
         "batch_size": served.at_once,
         "batch_sizes": batch_sizes(served),
         "draws": served.seeds.drawn,
         "seeds": [value.tolist() for value in served.seeds.values],
-        "changing": changing,
-        "unchecked": [name for i, name in enumerate(answers) if _hangs_on(i, changing, served)],
+        "unchecked": [
+            name
+            for place, name in enumerate(answers)
+            # With a task all answers are made of the one output.
+            if served.changing and (served.task is not None or place in served.changing)
+        ],
         "custom_modules": dict(custom_modules),
         "requests": {name: [list(asked), list(told)] for name, (asked, told) in requests.items()},
     }
@@ -109,23 +112,6 @@ def batch_sizes(served: ServedModel) -> list[int]:
     # What is drawn for a batch hangs on its size, too.
     small = () if served.seeds.drawn else SMALL_BATCHES
     return sorted({*small, served.at_once})
-
-
-def _changing(
-    served: ServedModel, rows: Rows, raw: list[np.ndarray], tolerance: float
-) -> list[int]:
-    """Places of the outputs that are others when the first rows are asked again."""
-    again = keras.tree.flatten(served.raw_outputs(first_rows(rows, served.at_once)))
-    return [
-        place
-        for place, (expected, output) in enumerate(zip(raw, again, strict=True))
-        if difference("", expected[: served.at_once], _as_numpy(output), tolerance)
-    ]
-
-
-def _hangs_on(place: int, changing: list[int], served: ServedModel) -> bool:
-    """Whether an answer is made of an output among these."""
-    return bool(changing) if served.task is not None else place in changing
 
 
 def _write_requests(folder: Path, requests: Mapping[str, Any]) -> None:
@@ -226,24 +212,14 @@ def _check_rows(
             continue
         for name, whole in expected.items():
             values = whole[:count]
-            if name in plan["unchecked"]:
-                values = _as_received(values, received[name])
             calls = None if close_calls is None else close_calls[:count]
             found = difference(name, values, received[name], plan["tolerance"], calls)
             problems += [f"{where}: {text}" for text in found]
-            if (
-                name not in plan["unchecked"]
-                and values.dtype.kind == "f"
-                and values.shape == received[name].shape
-            ):
+            is_number = values.dtype.kind == "f" and name not in plan["unchecked"]
+            if is_number and values.shape == received[name].shape:
                 largest = float(np.abs(values - received[name]).max())
                 differences[name] = max(differences.get(name, 0.0), largest)
     return problems, differences
-
-
-def _as_received(expected: np.ndarray, received: np.ndarray) -> np.ndarray:
-    """For an answer that is another at each call: only its shape can be wrong, and NaN."""
-    return received if received.shape == expected.shape else expected
 
 
 def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any], seeds: Seeds) -> list[str]:
@@ -267,11 +243,6 @@ def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any], seeds: S
                 continue
             for output, values in told.items():
                 answer, expected = received[output], storable(values)
-                # "classify" answers under names of its own.
-                if output in plan["unchecked"] or (
-                    plan["unchecked"] and output not in plan["answers"]
-                ):
-                    expected = _as_received(expected, answer)
                 found = difference(output, expected, answer, plan["tolerance"], close_calls)
                 problems += [f"Signature {name}: {text}" for text in found]
     return problems
@@ -303,9 +274,7 @@ def check_keras(
     if len(received) != len(raw):
         return None, [f"model.keras: {len(received)} outputs; expected {len(raw)}."], {}
     problems = []
-    for place, ((name, values), expected) in enumerate(zip(received.items(), raw, strict=True)):
-        if place in plan["changing"]:
-            expected = _as_received(expected, values)
+    for (name, values), expected in zip(received.items(), raw, strict=True):
         problems += difference(name, expected, values, plan["tolerance"])
     return None, [f"model.keras: {text}" for text in problems], {}
 
@@ -328,7 +297,7 @@ def _asked(answer: Any, rows: Rows, size: int, seeds: Seeds) -> dict[str, np.nda
     parts = []
     for batch in in_batches(rows, size):
         answers = seeds.asked(functools.partial(answer, batch))
-        parts.append({name: _as_numpy(part) for name, part in answers.items()})
+        parts.append({name: as_array(part) for name, part in answers.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -337,13 +306,6 @@ def tolerance_of(model: keras.Model) -> float:
     layers = model._flatten_layers(include_self=True, recursive=True)
     in_half = any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
     return HALF_TOLERANCE if in_half else FLOAT32_TOLERANCE
-
-
-def _as_numpy(tensor: Any) -> np.ndarray:
-    """A tensor as an array that `np.savez` can store without pickling."""
-    tensor = tf.convert_to_tensor(tensor)
-    tensor = tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
-    return storable(tensor.numpy())
 
 
 def main() -> int:

@@ -153,7 +153,7 @@ def test_the_manifest_says_what_was_published_and_how_it_was_checked(digits):
     assert manifest["metrics"] == published.metrics
     assert manifest["signatures"] == published.signatures
     assert manifest["verified"]["rows"] == 256
-    assert manifest["verified"]["batch_sizes"] == [1, 7, 64]
+    assert manifest["verified"]["batch_sizes"] == [1, 7, 32]
     assert manifest["verified"]["unchecked"] == {}
     assert manifest["verified"]["largest_differences"]["probabilities"] <= 1e-5
     assert manifest["versions"]["tensorflow"] == tf.__version__
@@ -260,7 +260,7 @@ def test_an_export_that_answers_differently_is_not_published(tmp_path, monkeypat
     with pytest.raises(ExportError, match="SavedModel, batch size 1: 'logits' differs") as error:
         publish(digits_model(), digits_data(), base=base, facts={})
     assert "batch size 7" in str(error.value)
-    assert "batch size 64" in str(error.value)
+    assert "batch size 256" in str(error.value)
     assert list(base.iterdir()) == []
 
 
@@ -298,7 +298,8 @@ def test_a_model_that_draws_random_numbers_is_compared_from_equal_seeds(
 ):
     model, data, base = digits_model(Noisy()), digits_data(), tmp_path / "digits"
     before = [variable.numpy().tolist() for variable in model.non_trainable_variables]
-    published = publish(model, data, base=base, facts={}, batch_size=100, formats=("savedmodel",))
+    facts = {"options": {"batch_size": 100}}
+    published = publish(model, data, base=base, facts=facts, formats=("savedmodel",))
     verified = read_manifest(published.path)["verified"]
     # What is drawn for one row is nothing of what is drawn for seven.
     assert verified["batch_sizes"] == [100]
@@ -314,7 +315,7 @@ def test_a_model_that_draws_random_numbers_is_compared_from_equal_seeds(
             return save(served, folder)
 
     monkeypatch.setattr(ServedModel, "save", save_a_noisy_one)
-    with pytest.raises(ExportError, match="batch size 64: 'logits' differs"):
+    with pytest.raises(ExportError, match="batch size 256: 'logits' differs"):
         publish(digits_model(Noisy()), data, base=base, facts={}, formats=("savedmodel",))
 
 
@@ -492,9 +493,8 @@ def test_no_more_rows_are_asked_about_at_once_than_in_training_and_than_there_is
         digits_model(Watching()),
         digits_data(),
         base=tmp_path / "digits",
-        facts={},
+        facts={"options": {"batch_size": 16}},
         formats=("savedmodel",),
-        batch_size=16,
     )
     assert set(asked) == {16}
     # Six calls of half a second.
