@@ -128,7 +128,7 @@ class ServedModel:
                     if time.monotonic() >= until:
                         break
                 if len(parts) > 1:
-                    parts = [keras.tree.map_structure(lambda *each: tf.concat(each, 0), *parts)]
+                    parts = [keras.tree.map_structure(_below_each_other, *parts)]
         except (ValueError, TypeError, tf.errors.OpError) as error:
             count = len(next(iter(rows.values())))
             raise ExportError(f"The model cannot be asked about {count} rows: {error}") from error
@@ -228,6 +228,11 @@ class ServedModel:
         }
         outputs = self.model(self.encoder(rows))
         return keras.Model(rows, outputs, name=f"{self.model.name}_from_raw_rows")
+
+
+def _below_each_other(*outputs: Any) -> Any:
+    """Of all batches; of an output that has no rows, which cannot be exported, the first."""
+    return tf.concat(outputs, 0) if outputs[0].shape.rank else outputs[0]
 
 
 def _changing(again: Any, outputs: Any) -> frozenset[int]:
