@@ -121,7 +121,8 @@ class Inspection:
             seed=self.options.seed,
         )
         if self.process is not None:
-            with Rehearsal(state.model, data, self.process) as rehearsal:
+            size = executor.batches.batch_size
+            with Rehearsal(state.model, data, self.process, batch_size=size) as rehearsal:
                 self._check_training(state, executor, evaluator, staging)
                 self.preflight.check("export", rehearsal.finish)
         return Inspected(

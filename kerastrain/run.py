@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from kerastrain.continuation import (
     check_same_data,
     check_same_run,
+    evaluating_as_recorded,
     finishing_what_was_begun,
     is_same_command,
     is_to_go_on,
@@ -109,6 +110,7 @@ def train(
     objective: str | None = None,
     evaluate_every: str = "1epochs",
     evaluate_examples: int | None = None,
+    evaluate_batch: int | str | None = None,
     checkpoint_every: str = "auto",
     max_seconds: float | None = None,
     more_epochs: int | None = None,
@@ -144,6 +146,8 @@ def train(
         evaluate_every: "1epochs", "500steps", "30s" (turned into steps once, by the measured
             time of a step).
         evaluate_examples: how many of the validation examples are evaluated, always the same.
+        evaluate_batch: validation examples at once, as `validation_batch_size` of fit; "all":
+            every one. None: the batch size, so that no evaluation takes more than a step.
         checkpoint_every: "30s", "500steps", "2epochs"; "auto": as often as it pays.
         max_seconds: the whole run, all its starts and the export, takes at most so long.
         more_epochs: go on with a run that has ended, for so many epochs beyond its end.
@@ -180,6 +184,7 @@ def train(
         objective=chosen,
         evaluate_every=evaluate_every,
         evaluate_examples=evaluate_examples,
+        evaluate_batch=evaluate_batch,
         checkpoint_every=checkpoint_every,
         max_seconds=max_seconds,
         more_epochs=more_epochs,
@@ -253,6 +258,7 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
 
             if recorded is not None:
                 held.enter_context(workdir.lock())
+                job = evaluating_as_recorded(job, recorded)
                 check_same_run(job, workdir, recorded)
             else:
                 workdir = held.enter_context(workdir.rehearsal())
@@ -312,6 +318,7 @@ def _run(
     with workdir.lock():
         recorded = recorded_run(workdir)
         if recorded is not None:
+            job = evaluating_as_recorded(job, recorded)
             check_same_run(job, workdir, recorded)
             if not workdir.result_file.exists():
                 job = finishing_what_was_begun(job, recorded)

@@ -11,12 +11,14 @@ from checked_here import check_here
 import kerastrain
 from kerastrain.errors import (
     DataError,
+    KerastrainError,
     ObjectiveError,
     OptionsError,
     ResumeError,
     TrainingError,
     WorkdirError,
 )
+from kerastrain.export.manifest import read_manifest
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 300).astype(np.int32)
@@ -403,3 +405,75 @@ def test_an_evaluation_that_xla_cannot_compile_runs_without_it(tmp_path):
 def test_a_work_directory_that_cannot_be_looked_into_is_an_error_in_one_line(tmp_path):
     with pytest.raises(WorkdirError, match="cannot be looked into: File name too long"):
         train(tmp_path / ("x" * 300))
+
+
+def test_a_run_from_before_evaluate_batch_goes_on_as_it_evaluated(tmp_path):
+    train(tmp_path / "run", max_epochs=1)
+    record = tmp_path / "run" / "run.json"
+    recorded = json.loads(record.read_text())
+    for name in ("given", "resolved"):
+        assert recorded[name].pop("evaluate_batch") is None
+    record.write_text(json.dumps(recorded))
+    with pytest.raises(ResumeError, match="evaluate_batch: 1000 recorded, 7 now"):
+        train(tmp_path / "run", max_epochs=2, evaluate_batch=7)
+    assert len(train(tmp_path / "run", max_epochs=2).history) == 2
+    assert json.loads(record.read_text())["resolved"]["evaluate_batch"] == 1000
+
+
+class Sampling(keras.layers.Layer):
+    """As in a variational autoencoder: random whether it is training or not."""
+
+    def call(self, inputs):
+        mean, spread = inputs
+        return mean + keras.ops.exp(spread) * keras.random.normal(keras.ops.shape(mean))
+
+
+def sampling_model():
+    features = keras.Input((3,), name="features")
+    code = Sampling()([keras.layers.Dense(2)(features), keras.layers.Dense(2)(features)])
+    net = keras.Model(features, keras.layers.Dense(3)(code))
+    net.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return net
+
+
+def test_a_model_that_samples_is_trained_checked_and_resumed_exactly(tmp_path):
+    settings = {"model": sampling_model, "test": TEST, "max_epochs": 3}
+    whole = train(tmp_path / "whole", **settings)
+    with pytest.raises(Crash):
+        train(tmp_path / "part", callbacks=[CrashAt(2)], **settings)
+    resumed = train(tmp_path / "part", **settings)
+    assert resumed.history == whole.history
+    assert resumed.metrics == whole.metrics
+    verified = read_manifest(whole.export)["verified"]
+    assert verified["batch_sizes"] == [32]
+    assert verified["unchecked"] == {}
+
+
+def fixed_rows(batch_shape):
+    inputs = keras.Input(batch_shape=batch_shape)
+    outputs = keras.layers.Dense(3)(keras.ops.reshape(inputs, (16, 3)))
+    net = keras.Model(inputs, outputs)
+    net.compile("adam", "mse")
+    return net
+
+
+def stateful():
+    inputs = keras.Input(batch_shape=(16, 3))
+    sequences = keras.layers.Reshape((3, 1))(inputs)
+    net = keras.Model(inputs, keras.layers.GRU(3, stateful=True, name="memory")(sequences))
+    net.compile("adam", "mse")
+    return net
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: fixed_rows((16, 3)), "takes 16 rows at a time, but not 4.*no batch_size"),
+        (lambda: fixed_rows((None, 3)), "takes 16 rows at a time, but not 4.*-1 rows"),
+        (stateful, "The GRU 'memory' of the model .* stateful=True.*stateful=False"),
+    ],
+)
+def test_a_model_bound_to_one_batch_size_is_refused_before_the_first_step(tmp_path, build, said):
+    with pytest.raises(KerastrainError, match=said):
+        train(tmp_path / "run", model=build, batch_size=16)
+    assert not (tmp_path / "run" / "run.json").exists()

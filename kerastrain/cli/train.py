@@ -135,6 +135,13 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
+    "evaluate_batch",
+    None,
+    "Validation examples evaluated at once, on which losses of a batch as a whole depend; all: "
+    "every example. Default: the batch size of the training.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
     "checkpoint_every",
     TrainOptions.checkpoint_every,
     "How often everything is saved: 500steps, 1epoch, 30s, 10min, …; auto: as often as it pays, "
@@ -264,6 +271,7 @@ def options_from(values: flags.FlagValues) -> TrainOptions:
         if given.get(name):
             given[name] = os.path.expanduser(given[name])
     given["batch_size"] = _number_or_word(given["batch_size"], int)
+    given["evaluate_batch"] = _number_or_word(given.get("evaluate_batch"), int)
     given["learning_rate"] = _number_or_word(given.get("learning_rate"), float)
     path = locate_recipe(given["recipe"])
     given["workdir"] = given.get("workdir") or os.path.join("runs", path.stem)

@@ -41,9 +41,10 @@ import kerastrain
 from kerastrain.data.source import Data
 from kerastrain.errors import Declined, ExportError, KerastrainError
 from kerastrain.export import fresh_process, manifest, verification
+from kerastrain.export.asking import training_batch
 from kerastrain.export.evaluation import evaluate
 from kerastrain.export.formats import catalog, keras_files
-from kerastrain.export.formats.adding import add_formats, default_reports
+from kerastrain.export.formats.adding import Added, add_formats, default_reports
 from kerastrain.export.formats.making import said
 from kerastrain.export.placing import changing, move_into_place, pending_folder, remove_leftovers
 from kerastrain.export.publish_decision import Decision
@@ -56,6 +57,7 @@ from kerastrain.export.warmup import write_warmup
 logger = logging.getLogger(__name__)
 
 ROWS = 256
+RANDOM = "The model draws random numbers when it is asked, so that this cannot be compared with it."
 # For the confidence intervals: a quarter of a second at 10,000 test rows.
 RESAMPLES = 200
 RESAMPLED_ROWS = 20_000_000
@@ -97,7 +99,8 @@ def publish(
 
     Args:
         base: holds the versions; made if need be.
-        facts: what the manifest says about the run (recipe, options, step, …).
+        facts: what the manifest says about the run (recipe, options, step, …). No more rows
+            are asked about at once than the options' `batch_size`: for those there was memory.
         process: checks the export; None: one is started.
         formats: of `kerastrain.export.formats.catalog`. One besides the SavedModel that cannot
             be made, or answers differently, is left out with the reason.
@@ -113,7 +116,7 @@ def publish(
         remove_leftovers(base)
         with pending_folder(base) as pending, contextlib.ExitStack() as stack:
             process = process or stack.enter_context(fresh_process.FreshProcess())
-            made = _make(model, data, pending, process, formats)
+            made = _make(model, data, pending, process, formats, training_batch(facts))
             found = _prepare(made, data, pending, {"name": base.name, **facts})
             with changing(base):  # nothing else is deployed between the decision and the rename
                 _decide(accept, pending / "model")
@@ -122,6 +125,7 @@ def publish(
         raise ExportError(f"The model cannot be exported to {base}: {error}") from error
     for name, reason in found["left_out"].items():
         logger.warning("%s is not published: %s", name, reason)
+    _warn_of_unchecked(found["verified"]["unchecked"])
     return _published(base, version, found)
 
 
@@ -166,14 +170,23 @@ class Rehearsal:
         rehearsal.finish()
     """
 
-    def __init__(self, model: keras.Model, data: Data, process: fresh_process.FreshProcess):
+    def __init__(
+        self,
+        model: keras.Model,
+        data: Data,
+        process: fresh_process.FreshProcess,
+        *,
+        batch_size: int = ROWS,
+    ):
         self._model, self._data, self._process = model, data, process
+        self._batch_size = batch_size
         self._failed: ExportError | None = None
 
     def __enter__(self) -> Rehearsal:
         self._folder = tempfile.TemporaryDirectory()
         try:
-            self._written = _write(self._model, self._data, Path(self._folder.name))
+            folder = Path(self._folder.name)
+            self._written = _write(self._model, self._data, folder, self._batch_size)
             self._process.begin(Path(self._folder.name))
         except ExportError as error:
             self._failed = error
@@ -194,9 +207,11 @@ class Rehearsal:
         if self._failed is not None:
             raise self._failed
         made = _checked(self._written, Path(self._folder.name), self._process)
-        if reason := made.left_out.get("model.keras"):
-            return f"the SavedModel answers as the model does on {ROWS} rows; no .keras: {reason}"
-        return f"SavedModel and .keras answer as the model does on {ROWS} rows"
+        _warn_of_unchecked(made.unchecked)
+        reason, rows = made.left_out.get("model.keras"), f"as the model does on {made.rows} rows"
+        if reason:
+            return f"the SavedModel answers {rows}; no .keras: {reason}"
+        return f"SavedModel and .keras answer {rows}"
 
 
 @dataclass(frozen=True)
@@ -208,12 +223,18 @@ class _Written:
     left_out: Mapping[str, str]
     requests: Mapping[str, Rows]
 
+    @property
+    def rows(self) -> int:
+        """How many the live model was asked about."""
+        return len(next(iter(self.requests[DEFAULT].values())))
+
 
 @dataclass(frozen=True)
 class _Made(_Written):
     """An export that was checked, too."""
 
     differences: Mapping[str, float]
+    unchecked: Mapping[str, str]
     formats: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -223,13 +244,19 @@ def _make(
     pending: Path,
     process: fresh_process.FreshProcess,
     formats: Sequence[str],
+    batch_size: int,
 ) -> _Made:
     """Makes PENDING/model in these formats and checks that each answers as the live model does."""
     folder = pending / "model"
-    written = _write(model, data, pending, with_keras=catalog.KERAS in formats)
+    written = _write(model, data, pending, batch_size, with_keras=catalog.KERAS in formats)
     process.begin(pending)
     made = _checked(written, pending, process)
-    added = add_formats(made.served, data, formats, folder=folder, rows=made.requests[DEFAULT])
+    if made.served.seeds.drawn or made.unchecked:
+        others = [catalog.FORMATS[name].file for name in formats if name not in catalog.DEFAULT]
+        added = Added(left_out=dict.fromkeys(others, RANDOM))
+    else:
+        rows = made.requests[DEFAULT]
+        added = add_formats(made.served, data, formats, folder=folder, rows=rows)
     return dataclasses.replace(
         made,
         left_out={**made.left_out, **added.left_out},
@@ -237,10 +264,12 @@ def _make(
     )
 
 
-def _write(model: keras.Model, data: Data, pending: Path, *, with_keras: bool = True) -> _Written:
+def _write(
+    model: keras.Model, data: Data, pending: Path, batch_size: int, *, with_keras: bool = True
+) -> _Written:
     """Writes PENDING/model, SavedModel and `.keras`, and what its check needs."""
     folder = pending / "model"
-    served = ServedModel.of(model, data)
+    served = ServedModel.of(model, data, at_once=min(batch_size, ROWS))
     signatures = served.save(folder)
     left_out = _save_keras(served, folder / "model.keras") if with_keras else {}
     rows = check_rows(raw_rows(data, served.inputs))
@@ -262,7 +291,14 @@ def _checked(written: _Written, pending: Path, process: fresh_process.FreshProce
     return _Made(
         **{**vars(written), "left_out": left_out},
         differences=report["differences"],
+        unchecked=report["unchecked"],
     )
+
+
+def _warn_of_unchecked(unchecked: Mapping[str, str]) -> None:
+    for reason in dict.fromkeys(unchecked.values()):
+        names = ", ".join(name for name, own in unchecked.items() if own == reason)
+        logger.warning("The export is not compared with the model in %s: %s.", names, reason)
 
 
 def _prepare(made: _Made, data: Data, pending: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,9 +311,10 @@ def _prepare(made: _Made, data: Data, pending: Path, facts: Mapping[str, Any]) -
         **_measured(folder, data, made.served),
         "signatures": made.signatures,
         "verified": {
-            "rows": ROWS,
-            "batch_sizes": verification.BATCH_SIZES,
+            "rows": made.rows,
+            "batch_sizes": verification.batch_sizes(made.served),
             "largest_differences": made.differences,
+            "unchecked": made.unchecked,
         },
         "left_out": made.left_out,
         "formats": made.formats,
@@ -293,7 +330,7 @@ def _measured(folder: Path, data: Data, served: ServedModel) -> dict[str, Any]:
     resamples = min(RESAMPLES, RESAMPLED_ROWS // len(data.test))
     found = evaluate(
         data.task or served.task,
-        answers_of_test_rows(folder, data),
+        answers_of_test_rows(folder, data, at_once=served.at_once),
         data.test.targets,
         weights=data.test.weights,
         # A few resamples give no percentiles; with that many rows intervals are narrow anyway.
@@ -321,13 +358,10 @@ def _described(served: ServedModel) -> dict[str, Any]:
 
 
 def check_rows(rows: Rows) -> dict[str, np.ndarray]:
-    """256 of the rows, spread over all of them; over again from the first when there are fewer."""
+    """256 of the rows, or all, in an order by which the first few are from all over, too."""
     count = len(next(iter(rows.values())))
-    chosen = (
-        np.resize(np.arange(count), ROWS)
-        if count < ROWS
-        else np.linspace(0, count - 1, ROWS).astype(np.int64)
-    )
+    chosen = np.unique(np.linspace(0, count - 1, min(count, ROWS)).astype(np.int64))
+    np.random.default_rng(0).shuffle(chosen)
     return {name: array[chosen] for name, array in rows.items()}
 
 

@@ -20,7 +20,7 @@ from checked_here import check_here
 import kerastrain
 from kerastrain.data.source import Classification, Data, Examples, Regression
 from kerastrain.errors import ExportError
-from kerastrain.export import verification
+from kerastrain.export import serving, verification
 from kerastrain.export.manifest import NAME, read_manifest, task_from_json, task_to_json, versions
 from kerastrain.export.publishing import Rehearsal, check_rows, publish
 from kerastrain.export.scoring import evaluate_export
@@ -152,7 +152,8 @@ def test_the_manifest_says_what_was_published_and_how_it_was_checked(digits):
     assert manifest["metrics"] == published.metrics
     assert manifest["signatures"] == published.signatures
     assert manifest["verified"]["rows"] == 256
-    assert manifest["verified"]["batch_sizes"] == [1, 7, 256]
+    assert manifest["verified"]["batch_sizes"] == [1, 7, 32]
+    assert manifest["verified"]["unchecked"] == {}
     assert manifest["verified"]["largest_differences"]["probabilities"] <= 1e-5
     assert manifest["versions"]["tensorflow"] == tf.__version__
     assert manifest["versions"]["kerastrain"] == kerastrain.__version__
@@ -271,13 +272,64 @@ def test_a_model_whose_weights_are_nan_is_not_published(tmp_path):
     assert list((tmp_path / "digits").iterdir()) == []
 
 
-def test_a_model_that_answers_by_chance_is_not_published(tmp_path):
-    class AlwaysNoisy(keras.layers.Layer):
+class Noisy(keras.layers.Layer):
+    """Random also outside of training: drawn by a generator of its own, and by the global one."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = keras.random.SeedGenerator(1)
+
+    def call(self, inputs):
+        seed = self.generator
+        noise = keras.random.normal(keras.ops.shape(inputs), seed=seed)
+        return inputs + noise + keras.random.uniform(keras.ops.shape(inputs))
+
+
+def test_a_model_that_draws_random_numbers_is_compared_from_equal_seeds(
+    tmp_path, monkeypatch, checked_here
+):
+    model, data, base = digits_model(Noisy()), digits_data(), tmp_path / "digits"
+    before = [variable.numpy().tolist() for variable in model.non_trainable_variables]
+    facts = {"options": {"batch_size": 100}}
+    published = publish(model, data, base=base, facts=facts, formats=("savedmodel",))
+    verified = read_manifest(published.path)["verified"]
+    # What is drawn for one row is nothing of what is drawn for seven.
+    assert verified["batch_sizes"] == [100]
+    assert verified["largest_differences"]["logits"] < 1e-4
+    assert verified["unchecked"] == {}
+    assert [variable.numpy().tolist() for variable in model.non_trainable_variables] == before
+    monkeypatch.setattr(Noisy, "call", lambda self, inputs: inputs)
+    save = ServedModel.save
+
+    def save_a_noisy_one(served, folder):
+        with monkeypatch.context() as patch:
+            patch.setattr(Noisy, "call", lambda self, x: x + keras.random.normal((8, 8)))
+            return save(served, folder)
+
+    monkeypatch.setattr(ServedModel, "save", save_a_noisy_one)
+    with pytest.raises(ExportError, match="batch size 256: 'logits' differs"):
+        publish(digits_model(Noisy()), data, base=base, facts={}, formats=("savedmodel",))
+
+
+def test_answers_drawn_from_no_seed_are_published_as_unchecked(tmp_path, checked_here, caplog):
+    class Unseeded(keras.layers.Layer):
         def call(self, inputs):
             return inputs + tf.random.normal(tf.shape(inputs))
 
-    with pytest.raises(ExportError, match="differently each time"):
-        publish(digits_model(AlwaysNoisy()), digits_data(), base=tmp_path / "digits", facts={})
+    inputs = keras.Input((8, 8), dtype="uint8", name="image")
+    numbers = keras.layers.Flatten()(keras.layers.Rescaling(1 / 16)(inputs))
+    outputs = {"drawn": Unseeded()(numbers), "mean": keras.layers.Dense(1)(numbers)}
+    model = keras.Model(inputs, outputs)
+    model.compile(loss={"mean": "mse"})
+    data = Data(train=digits_data().train)
+    with caplog.at_level(logging.WARNING, "kerastrain"):
+        names = ("savedmodel", "onnx")
+        published = publish(model, data, base=tmp_path / "m", facts={}, formats=names)
+    verified = read_manifest(published.path)["verified"]
+    assert list(verified["unchecked"]) == ["drawn"]
+    assert list(verified["largest_differences"]) == ["mean"]
+    assert "draws random numbers" in published.left_out["model.onnx"]
+    assert "not compared with the model in drawn: it is another at each call" in caplog.text
 
 
 # A module that is no part of a package is told by its file.
@@ -434,10 +486,34 @@ def test_what_cannot_be_exported_is_known_before_the_training():
         rehearsal.finish()
 
 
-def test_fewer_rows_than_256_are_taken_again():
+def test_fewer_rows_than_256_are_asked_about_once():
     rows = check_rows({"x": np.arange(100)})["x"]
-    assert len(rows) == 256
-    assert set(rows) == set(range(100))
+    assert sorted(rows) == list(range(100))
+
+
+def test_no_more_rows_are_asked_about_at_once_than_in_training_and_than_there_is_time_for(
+    tmp_path, monkeypatch, checked_here
+):
+    asked, now = [], [0.0]
+
+    class Watching(keras.layers.Layer):
+        def call(self, inputs):
+            if inputs.shape[0] is not None:
+                asked.append(int(inputs.shape[0]))
+                now[0] += 0.5
+            return inputs
+
+    monkeypatch.setattr(serving, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    published = publish(
+        digits_model(Watching()),
+        digits_data(),
+        base=tmp_path / "digits",
+        facts={"options": {"batch_size": 16}},
+        formats=("savedmodel",),
+    )
+    assert set(asked) == {16}
+    # Six calls of half a second.
+    assert read_manifest(published.path)["verified"]["rows"] == 96
 
 
 def test_of_many_rows_256_are_taken_from_all_over():

@@ -47,6 +47,7 @@ class Stage:
         asked: {input: array [n, ...]}: real rows.
         expected: {answer: array [n, ...]}: the live model's named, numeric answers to them.
         raw: the live network's own outputs, in the order of `keras.tree.flatten`.
+        batch_size: rows asked about at once.
         raw_name: what the only one of them is: "logits", "probabilities", …
         sample: {input: array [m, ...]}: real rows by which activations are measured.
         tolerance: of float32 formats.
@@ -60,6 +61,7 @@ class Stage:
     asked: Arrays
     expected: Arrays
     raw: tuple[np.ndarray, ...]
+    batch_size: int
     raw_name: str
     sample: Arrays
     tolerance: float
@@ -114,9 +116,12 @@ def write_stage(
 
     (folder / "made").mkdir(parents=True)
     asked = _network_inputs(served, rows)
-    outputs = keras.tree.flatten(served.raw_outputs(rows))
-    raw = [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(o, "float32"))) for o in outputs]
-    answers = served.answers(rows)
+    outputs = served.raw_outputs(rows)
+    raw = [
+        np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))
+        for output in keras.tree.flatten(outputs)
+    ]
+    answers = served.named(outputs)
     expected = {n: a for n, a in answers.items() if n != "label" and a.dtype.kind in "biuf"}
     specs = _specs(served)
     sampled = {name: array.astype(asked[name].dtype) for name, array in sample.items()}
@@ -130,6 +135,7 @@ def write_stage(
         "is_named": _is_named(served),
         "answers": list(expected),
         "outputs": len(raw),
+        "batch_size": served.at_once,
         "raw_name": _raw_name(served),
         "tolerance": tolerance,
     }
