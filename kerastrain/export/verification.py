@@ -39,6 +39,7 @@ from kerastrain.export.comparison import (
     ties,
 )
 from kerastrain.export.fresh_process import LOG
+from kerastrain.export.loading import load_saved_model
 from kerastrain.export.naming import signature_inputs
 from kerastrain.export.rows import Rows, as_tensor, as_tensors
 from kerastrain.export.serving import ServedModel
@@ -145,7 +146,7 @@ def check(folder: Path) -> dict[str, Any]:
         keras: None, or why `model.keras` cannot be loaded by Keras alone.
     """
     plan, rows, raw, expected = read_check(folder)
-    loaded = tf.saved_model.load(str(folder / "model"))
+    loaded = load_saved_model(folder / "model")
     problems, differences = _check_rows(loaded, folder, rows, expected, plan)
     problems += _check_requests(loaded, folder, plan)
     unloadable = None
