@@ -23,7 +23,7 @@ HELP = ("--help", "-help", "-h")
 
 
 class Folders(flags.ArgumentParser[list[str]]):
-    """Folders, or NAME=FOLDERs, joined by commas; one that has commas in its own name stays whole."""
+    """Folders, or NAME=FOLDERs, joined by commas; one with commas in its own name stays whole."""
 
     def parse(self, argument: Any) -> list[str]:
         rest = argument.split(",") if isinstance(argument, str) else argument

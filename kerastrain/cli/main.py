@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kerastrain
+from kerastrain.cli.keras_settings import use_keras_defaults
 from kerastrain.cli.terminal import messages_to_terminal, quiet_tensorflow
 from kerastrain.errors import Interrupted, KerastrainError, UsageError, suggestion
 from kerastrain.recipe import shipped_recipes
@@ -91,6 +92,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     values = parse_flags(name, module.FLAGS, rest)
     quiet_tensorflow()
+    use_keras_defaults()
     return module.run(values)
 
 
