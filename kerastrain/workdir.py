@@ -169,7 +169,7 @@ class Workdir:
             WorkdirError: another process trains here; its pid, host and start are named.
         """
         # flock is released by the system when the process dies, so no stale locks exist.
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
