@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -35,6 +36,8 @@ from kerastrain.training.state import TrainState
 from kerastrain.training.steps import StepFunction, default_step
 from kerastrain.training.strategy import make_strategy
 
+logger = logging.getLogger(__name__)
+
 # What a recipe is given for a rate that is to be found; the range test sets its own.
 TRIAL_RATE = 1e-3
 
@@ -49,7 +52,6 @@ class Assembly:
     Attributes:
         options: the job's; with a learning rate that was found, once `take_rate` was told.
         found_rate: that one, else None.
-        environment: as it is now.
     """
 
     def __init__(self, job: Job, environment: Mapping[str, Any] | None):
@@ -61,7 +63,19 @@ class Assembly:
             # Without it the same step can give other bytes on a GPU.
             tf.config.experimental.enable_op_determinism()
         self.strategy = make_strategy(self.options.strategy)
-        self.environment = describe_environment(replicas=self.strategy.num_replicas_in_sync)
+        policy = keras.config.dtype_policy().name
+        if job.recipe is not None and policy not in ("float32", self.options.precision):
+            logger.warning(
+                "Keras's dtype policy is set to %s, and --precision=%s takes its place for the "
+                "recipe's model. Only what build_model itself sets stays.",
+                policy,
+                self.options.precision,
+            )
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """As it is now: building a model may change Keras's settings."""
+        return describe_environment(replicas=self.strategy.num_replicas_in_sync)
 
     def load_data(self) -> Data:
         """The job's data.

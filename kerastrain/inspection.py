@@ -105,10 +105,10 @@ class Inspection:
             KerastrainError: the run could not be trained, or is not the recorded one.
         """
         assembly = self.assembly
-        self._check_environment()
         data = self._load_data()
         self._settle_learning_rate(data)
         state = assembly.state(data)
+        self._check_environment()
         self._warn_of_another_rate(state)
         executor, evaluator = assembly.executor(state, data), assembly.evaluator(state, data)
         self._check_run(state, data, executor, evaluator)

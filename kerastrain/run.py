@@ -170,6 +170,7 @@ def train(
         Interrupted: SIGINT or SIGTERM; everything is saved.
     """
     began = time.monotonic()
+    _require_tensorflow()
     given = data if isinstance(data, Data) else _as_data(data, validation, test, task)
     chosen = _objective(objective, given, callbacks)
     rule = _rule(stop, patience, callbacks)
@@ -401,6 +402,22 @@ def _own_code(loaded: LoadedRecipe, call: Callable[[], Any]) -> Any:
         raise RecipeError(
             f"{location_in(loaded.path, error)}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _require_tensorflow() -> None:
+    """Raises KerastrainError unless Keras runs on TensorFlow in this program."""
+    try:
+        import keras
+    except (ImportError, ValueError) as error:
+        found = f"cannot be imported ({error})"
+    else:
+        if keras.config.backend() == "tensorflow":
+            return
+        found = f"runs on {keras.config.backend()} in this program"
+    raise KerastrainError(
+        f"Keras {found}; kerastrain trains on TensorFlow. Set os.environ['KERAS_BACKEND'] = "
+        "'tensorflow' before anything imports keras."
+    )
 
 
 def _model_of(model: keras.Model | Callable[[], keras.Model]) -> keras.Model:

@@ -169,7 +169,7 @@ class Workdir:
             WorkdirError: another process trains here; its pid, host and start are named.
         """
         # flock is released by the system when the process dies, so no stale locks exist.
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -283,6 +283,23 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WorkdirError(f"{path} holds {type(value).__name__}; expected a JSON object.")
     return value
+
+
+@contextlib.contextmanager
+def without_patterns(folder: Path) -> Iterator[str]:
+    """A path of the folder for libraries that take one for a pattern, or for several.
+
+    TensorFlow would find nothing in "lr[0.1]" or "a\\b", and OpenVINO nothing in "a,b". Until
+    the block ends, Linux has another name for the folder.
+    """
+    if not re.search(r"[\[\\,]", str(folder)) or not os.path.isdir("/proc/self/fd"):
+        yield str(folder)
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

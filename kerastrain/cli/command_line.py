@@ -8,16 +8,37 @@ print(command_help("train", train.SUMMARY, train.FLAGS))
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from absl import flags
 
 from kerastrain.errors import UsageError, suggestion
 
 HELP = ("--help", "-help", "-h")
+
+
+class Folders(flags.ArgumentParser[list[str]]):
+    """Folders, or NAME=FOLDERs, joined by commas; one with commas in its own name stays whole."""
+
+    def parse(self, argument: Any) -> list[str]:
+        rest = argument.split(",") if isinstance(argument, str) else argument
+        found: list[str] = []
+        while rest:
+            counts = range(len(rest), 1, -1)
+            count = next((n for n in counts if _is_folder(",".join(rest[:n]))), 1)
+            found.append(",".join(rest[:count]).strip())
+            rest = rest[count:]
+        return [folder for folder in found if folder]
+
+
+def _is_folder(text: str) -> bool:
+    places = (text, text.partition("=")[2])
+    return any(place and os.path.isdir(os.path.expanduser(place)) for place in places)
 
 
 def is_help_asked(arguments: Sequence[str]) -> bool:

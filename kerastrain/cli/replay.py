@@ -20,6 +20,7 @@ from typing import Any
 from absl import flags
 
 from kerastrain.cli.checkpoints import objective_of
+from kerastrain.cli.command_line import Folders
 from kerastrain.errors import OptionsError, UsageError, WorkdirError
 from kerastrain.options import TrainOptions
 from kerastrain.text_table import aligned
@@ -52,7 +53,8 @@ SELECTION = (
     "up(3, k=5)",
 )
 
-flags.DEFINE_list(
+flags.DEFINE(
+    Folders(),
     "workdir",
     None,
     "Folders of runs, as given to train, joined by commas. Runs that trained to their end show "

@@ -9,6 +9,7 @@ The file can be edited and given to train by --schema. TensorFlow is not needed 
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 from absl import flags
@@ -58,5 +59,5 @@ def run(values: flags.FlagValues) -> int:
     print(f"{loaded.table.num_rows:,} rows: {sizes}")
     if output is not None:
         write_json(output, loaded.schema.to_json())
-        print(f"Written to {output}. Edit it, and train with --schema={output}")
+        print(f"Written to {output}. Edit it, and train with --schema={shlex.quote(str(output))}")
     return 0

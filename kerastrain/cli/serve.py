@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from kerastrain.cli.command_line import Folders
 from kerastrain.errors import KerastrainError, UsageError
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ def _define(kind: str, name: str, default: object, text: str) -> None:
     getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=FLAGS)
 
 
-_define(
-    "list",
+flags.DEFINE(
+    Folders(),
     "model",
     [],
     "What to serve: folders of versions, or work directories of finished runs, separated by "
     "commas; NAME=FOLDER gives a name other than the folder's.",
+    flag_values=FLAGS,
 )
 _define(
     "string",

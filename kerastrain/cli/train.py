@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -314,8 +315,8 @@ def summary_lines(result: TrainResult) -> list[str]:
         lines.append(f"test:    {shown}")
     if result.export:
         lines.append(f"export:  {result.export}")
-        lines.append(f"next:    kerastrain evaluate --workdir={result.workdir}")
-        lines.append(f"         tensorboard --logdir={result.workdir}")
+        lines.append(f"next:    kerastrain evaluate --workdir={shlex.quote(str(result.workdir))}")
+        lines.append(f"         tensorboard --logdir={shlex.quote(str(result.workdir))}")
     if not result.already_finished and result.best:
         reached = f"{result.best['name']} {_number(result.best['value'])}"
         where = f"step {result.best['step']:,} ({reached})"

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.errors import ExportError
+from kerastrain.export.loading import load_saved_model
 from kerastrain.export.manifest import NAME
 from kerastrain.export.naming import signature_inputs
 from kerastrain.export.quiet import quiet_tensorflow
@@ -71,7 +72,7 @@ def load_export(version_folder: Path, *, at_once: int | None = None) -> Export:
     """
     try:
         with quiet_tensorflow():
-            loaded = tf.saved_model.load(str(version_folder))
+            loaded = load_saved_model(version_folder)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise ExportError(f"{version_folder} cannot be loaded as a SavedModel: {error}") from error
     inputs = signature_inputs(version_folder)

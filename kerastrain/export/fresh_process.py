@@ -49,7 +49,8 @@ class FreshProcess:
 
     def _start(self) -> subprocess.Popen[str]:
         # NumPy's threads would be there when it forks.
-        environment = clean_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment = clean_environment(KERAS_HOME=self._empty.name, **threads)
         try:
             with open(self._log, "wb") as words:
                 return subprocess.Popen(

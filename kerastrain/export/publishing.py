@@ -46,7 +46,13 @@ from kerastrain.export.evaluation import evaluate
 from kerastrain.export.formats import catalog, keras_files
 from kerastrain.export.formats.adding import Added, add_formats, default_reports
 from kerastrain.export.formats.making import said
-from kerastrain.export.placing import changing, move_into_place, pending_folder, remove_leftovers
+from kerastrain.export.placing import (
+    changing,
+    closed_to_others,
+    move_into_place,
+    pending_folder,
+    remove_leftovers,
+)
 from kerastrain.export.publish_decision import Decision
 from kerastrain.export.rows import Rows, raw_rows
 from kerastrain.export.scoring import answers_of_test_rows
@@ -123,6 +129,13 @@ def publish(
                 version = move_into_place(pending / "model", base)
     except OSError as error:
         raise ExportError(f"The model cannot be exported to {base}: {error}") from error
+    closed = closed_to_others(base / str(version))
+    if closed is not None:
+        logger.info(
+            "A server of another user could not read %s: %s is closed to others.",
+            base / str(version),
+            closed,
+        )
     for name, reason in found["left_out"].items():
         logger.warning("%s is not published: %s", name, reason)
     _warn_of_unchecked(found["verified"]["unchecked"])

@@ -39,6 +39,7 @@ from kerastrain.export.comparison import (
 )
 from kerastrain.export.formats.making import said
 from kerastrain.export.fresh_process import LOG
+from kerastrain.export.loading import load_saved_model
 from kerastrain.export.naming import signature_inputs
 from kerastrain.export.rows import Rows, as_array, as_tensor, as_tensors, first_rows, in_batches
 from kerastrain.export.seeds import Seeds
@@ -162,7 +163,7 @@ def check(folder: Path) -> dict[str, Any]:
         keras: None, or why `model.keras` cannot be loaded by Keras alone.
     """
     plan, rows, raw, expected = read_check(folder)
-    loaded = tf.saved_model.load(str(folder / "model"))
+    loaded = load_saved_model(folder / "model")
     seeds = Seeds.of_export(loaded)
     problems, differences = _check_rows(loaded, folder, rows, expected, plan, seeds)
     problems += _check_requests(loaded, folder, plan, seeds)
