@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerastrain.best_effort import best_effort_output
 from kerastrain.continuation import (
     check_same_data,
     check_same_run,
@@ -160,7 +161,7 @@ def train(
     Raises:
         KerastrainError: something in the arguments, the data or the work directory must be
             changed; the message says what.
-        Interrupted: SIGINT or SIGTERM; everything is saved.
+        Interrupted: SIGINT, SIGTERM or SIGHUP; everything is saved.
     """
     began = time.monotonic()
     given = data if isinstance(data, Data) else _as_data(data, validation, test, task)
@@ -189,7 +190,11 @@ def train(
         jit=jit,
     )
     place = Workdir(workdir)
-    with _answering_signals() as signals, _checking_process(recorded_run(place)) as process:
+    with (
+        best_effort_output(remark="What is printed is lost from here on, the training goes on"),
+        _answering_signals() as signals,
+        _checking_process(recorded_run(place)) as process,
+    ):
         from kerastrain.job import Job
 
         job = Job(
@@ -330,7 +335,7 @@ def _run(
 
 @contextlib.contextmanager
 def _answering_signals(*, second_kills: bool = False) -> Iterator[Signals]:
-    """Inside, SIGINT and SIGTERM end in `Interrupted`."""
+    """Inside, SIGINT, SIGTERM and SIGHUP end in `Interrupted`."""
     with Signals(second_kills=second_kills) as signals:
         try:
             yield signals
