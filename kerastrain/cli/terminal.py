@@ -96,6 +96,9 @@ class _QuietImport(importlib.abc.MetaPathFinder):
             def execute_quietly(module: ModuleType) -> None:
                 with native_logs_hidden():
                     execute(module)
+                    if not os.path.exists("/dev/nvidiactl"):
+                        # Has it complain now that it finds no GPU, where there is none.
+                        module.config.list_physical_devices()
 
             spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
         return spec
