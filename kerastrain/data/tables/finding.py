@@ -26,7 +26,7 @@ def find_files(path: str) -> list[Path]:
     if place.is_dir():
         return _files_of_folder(place)
     if place.exists() or not glob.has_magic(path):
-        _check_exists(place)
+        check_exists(place)
         return [place]
     found = [Path(match) for match in sorted(glob.glob(path, recursive=True))]
     files = [file for file in found if file.is_file()]
@@ -54,7 +54,8 @@ def _files_of_folder(folder: Path) -> list[Path]:
     return files
 
 
-def _check_exists(path: Path) -> None:
+def check_exists(path: Path) -> None:
+    """Raises DataError, with a suggestion, unless something is there."""
     if not path.exists():
         siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
         raise DataError(f"There is no file '{path}'.{suggestion(path.name, siblings)}")
