@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerastrain.errors import KerastrainError, UsageError, WorkdirError, suggestion
+from kerastrain.errors import KerastrainError, UsageError, WorkdirError, suggested_path, suggestion
 from kerastrain.serving.versions import LATEST, parse_policy
 from kerastrain.workdir import Workdir
 
@@ -60,10 +60,9 @@ def base_folder(path: Path) -> Path:
             exactly one export.
     """
     if not path.is_dir():
-        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
         raise KerastrainError(
             f"There is no folder '{path}'; expected a folder of versions, or a run's work "
-            f"directory.{suggestion(path.name, siblings)}"
+            f"directory.{suggested_path(path)}"
         )
     if (path / "saved_model.pb").exists():
         raise KerastrainError(

@@ -25,6 +25,7 @@ from absl import flags
 from kerastrain.cli import train
 from kerastrain.cli.command_line import given_flags, parse_flags
 from kerastrain.errors import Interrupted, OptionsError, WorkdirError
+from kerastrain.text_table import aligned
 from kerastrain.training.signals import SignalReceived, Signals
 
 if TYPE_CHECKING:
@@ -116,14 +117,7 @@ def _table(kills: Sequence[Kill]) -> list[str]:
         )
         for kill in kills
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(
-            text.ljust(width) if title == "phase" else text.rjust(width)
-            for text, width, title in zip(row, widths, head, strict=True)
-        )
-        for row in (head, *rows)
-    ]
+    return aligned([head, *rows], left=(2,))
 
 
 @dataclasses.dataclass

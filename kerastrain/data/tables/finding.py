@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-from kerastrain.errors import DataError, suggestion
+from kerastrain.errors import DataError, suggested_path
 
 # Of the files of a folder; .gz may follow.
 SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".pq")
@@ -57,5 +57,4 @@ def _files_of_folder(folder: Path) -> list[Path]:
 def check_exists(path: Path) -> None:
     """Raises DataError, with a suggestion, unless something is there."""
     if not path.exists():
-        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise DataError(f"There is no file '{path}'.{suggestion(path.name, siblings)}")
+        raise DataError(f"There is no file '{path}'.{suggested_path(path)}")
