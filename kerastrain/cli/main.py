@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         if stdout is None or stdout.lost is None:
             return status
-        is_product = not is_work or {"--json", "--help"} & {*arguments}
+        is_product = not is_work or {"--json", "--dry_run", "--help"} & {*arguments}
         return _status_without_output(status, stdout.lost) if is_product else status
 
 
