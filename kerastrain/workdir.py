@@ -241,10 +241,10 @@ def check_folder(path: Path, *, flag: str) -> None:
     if not there.is_dir():
         raise WorkdirError(f"--{flag}={path} cannot be made: {there} is a file; expected a folder.")
     reason = _why_nothing_can_be_made(there)
-    if reason or not os.access(there, os.R_OK):
-        raise WorkdirError(
-            f"--{flag}={path}: {there} cannot be read and written to ({reason or 'no permission'})."
-        )
+    if not reason and there == path.absolute() and not os.access(there, os.R_OK):
+        reason = "it cannot be read"
+    if reason:
+        raise WorkdirError(f"--{flag}={path}: {there} cannot be read and written to ({reason}).")
 
 
 def check_file(path: Path, *, flag: str) -> None:
@@ -256,7 +256,8 @@ def check_file(path: Path, *, flag: str) -> None:
         raise UsageError(f"--{flag}={path}: there is no folder {folder}. Make it.")
     if path.exists() and not path.is_file():
         raise UsageError(f"--{flag}={path} is no ordinary file; expected the name of one.")
-    reason = _why_nothing_can_be_made(folder)
+    is_protected = path.exists() and not os.access(path, os.W_OK)
+    reason = "it is read-only" if is_protected else _why_nothing_can_be_made(folder)
     if reason:
         raise UsageError(f"--{flag}={path} cannot be written: {reason}. Give another place.")
 
