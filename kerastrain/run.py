@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerastrain.best_effort import best_effort_output
 from kerastrain.continuation import (
     check_same_data,
     check_same_run,
@@ -27,6 +28,7 @@ from kerastrain.continuation import (
     is_to_go_on,
     recorded_run,
 )
+from kerastrain.data.places import check_places
 from kerastrain.data.source import Data, Examples, Task
 from kerastrain.errors import (
     DataError,
@@ -167,7 +169,7 @@ def train(
     Raises:
         KerastrainError: something in the arguments, the data or the work directory must be
             changed; the message says what.
-        Interrupted: SIGINT or SIGTERM; everything is saved.
+        Interrupted: SIGINT, SIGTERM or SIGHUP; everything is saved.
     """
     began = time.monotonic()
     _require_tensorflow()
@@ -199,7 +201,11 @@ def train(
         jit=jit,
     )
     place = Workdir(workdir)
-    with _answering_signals() as signals, _checking_process(recorded_run(place)) as process:
+    with (
+        best_effort_output(remark="What is printed is lost from here on, the training goes on"),
+        _answering_signals() as signals,
+        _checking_process(recorded_run(place)) as process,
+    ):
         from kerastrain.job import Job
 
         job = Job(
@@ -234,8 +240,9 @@ def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
                 result = read_json(workdir.result_file)
                 if is_same_command(options, recorded, result):
                     return _result(workdir, result, already_finished=True)
-        with _checking_process(recorded) as process:
-            job = _recipe_job(options, override=override)
+        with contextlib.ExitStack() as held:
+            loaded, process = _begun(options, workdir, recorded, held)
+            job = _recipe_job(loaded, options, override=override)
             return _run(job, workdir, signals, process, began=began)
 
 
@@ -253,8 +260,9 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
         recorded = recorded_run(workdir)
         if recorded is not None:
             options = options.located_like(TrainOptions.from_json(recorded["given"]))
-        with _checking_process(recorded) as process, contextlib.ExitStack() as held:
-            job = _recipe_job(options, override=override)
+        with contextlib.ExitStack() as held:
+            loaded, process = _begun(options, workdir, recorded, held)
+            job = _recipe_job(loaded, options, override=override)
             from kerastrain.session import Session
 
             if recorded is not None:
@@ -275,16 +283,42 @@ def find_learning_rate(options: TrainOptions) -> RangeTest:
         KerastrainError: data or model cannot be made, or the loss never falls.
     """
     with _answering_signals():
+        loaded = _checked_recipe(options)
         from kerastrain.assembly import Assembly
 
-        assembly = Assembly(_recipe_job(options, override=False), None)
+        assembly = Assembly(_recipe_job(loaded, options, override=False), None)
         return assembly.range_test(assembly.load_data())
 
 
-def _recipe_job(options: TrainOptions, *, override: bool) -> Job:
+def _begun(
+    options: TrainOptions,
+    workdir: Workdir,
+    recorded: Mapping[str, Any] | None,
+    held: contextlib.ExitStack,
+) -> tuple[LoadedRecipe, FreshProcess | None]:
+    """The recipe, and the process that checks exports; what needs no TensorFlow is refused first.
+
+    A recipe that comes along imports no TensorFlow, so the process starts when it is found to be
+    in order. A user's own may, and then both import it at the same time.
+    """
+    workdir.check()
+    check_places(options)
+    is_ours = options.recipe in shipped_recipes()
+    loaded = _checked_recipe(options) if is_ours else None
+    process = held.enter_context(_checking_process(recorded))
+    return loaded or _checked_recipe(options), process
+
+
+def _checked_recipe(options: TrainOptions) -> LoadedRecipe:
     loaded = load_recipe(options.recipe)
     resolved = loaded.recipe.resolve(options)
-    parse_criterion(resolved.stop_rule)  # Before TensorFlow is imported.
+    parse_criterion(resolved.stop_rule)
+    check_places(resolved, loaded.recipe.reads or ())
+    return loaded
+
+
+def _recipe_job(loaded: LoadedRecipe, options: TrainOptions, *, override: bool) -> Job:
+    resolved = loaded.recipe.resolve(options)
     from kerastrain.job import Job
 
     job = Job(
@@ -342,7 +376,7 @@ def _run(
 
 @contextlib.contextmanager
 def _answering_signals(*, second_kills: bool = False) -> Iterator[Signals]:
-    """Inside, SIGINT and SIGTERM end in `Interrupted`."""
+    """Inside, SIGINT, SIGTERM and SIGHUP end in `Interrupted`."""
     with Signals(second_kills=second_kills) as signals:
         try:
             yield signals

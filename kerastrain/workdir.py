@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerastrain.errors import ResumeError, WorkdirError
+from kerastrain.errors import ResumeError, UsageError, WorkdirError
 
 logger = logging.getLogger(__name__)
 
@@ -117,24 +117,28 @@ class Workdir:
         return self.path / "export"
 
     def create(self) -> None:
-        """Makes the folder if need be and checks that it is a run's, or empty, and writable.
+        """Makes the folder if need be, once it is found to be usable.
 
         Raises:
-            WorkdirError: it is a file, holds something else, or cannot be written to.
+            WorkdirError: as `check`, or it cannot be made.
         """
+        self.check()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            file = next(p for p in (self.path, *self.path.parents) if p.exists())
-            raise WorkdirError(
-                f"--workdir={self.path} cannot be made: {file} is a file; expected a folder."
-            ) from None
         except OSError as error:
             raise WorkdirError(
                 f"--workdir={self.path} cannot be made: {error.strerror}."
             ) from error
-        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
-            raise WorkdirError(f"--workdir={self.path} cannot be read and written to.")
+
+    def check(self) -> None:
+        """Looks whether the folder is a run's, or empty, and writable, or can be made.
+
+        Raises:
+            WorkdirError: it is a file, holds something else, or cannot be written to.
+        """
+        check_folder(self.path, flag="workdir")
+        if not self.path.exists():
+            return
         found = sorted(entry.name for entry in self.path.iterdir() if entry.name != "lock")
         if found and not self.run_file.exists() and not _only_leftovers(found):
             raise WorkdirError(
@@ -229,6 +233,42 @@ def _only_leftovers(found: list[str]) -> bool:
         name in early or name.startswith(REHEARSAL) or re.fullmatch(r"\..*\.partial", name)
         for name in found
     )
+
+
+def check_folder(path: Path, *, flag: str) -> None:
+    """Raises WorkdirError unless a folder is there, or can be made, and can be written to."""
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise WorkdirError(f"--{flag}={path} cannot be made: {there} is a file; expected a folder.")
+    reason = _why_nothing_can_be_made(there)
+    if not reason and there == path.absolute() and not os.access(there, os.R_OK):
+        reason = "it cannot be read"
+    if reason:
+        raise WorkdirError(f"--{flag}={path}: {there} cannot be read and written to ({reason}).")
+
+
+def check_file(path: Path, *, flag: str) -> None:
+    """Raises UsageError unless a file can be written there, or what is there be replaced."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise UsageError(f"--{flag}={path} is a folder; expected the name of a file.")
+    if not folder.is_dir():
+        raise UsageError(f"--{flag}={path}: there is no folder {folder}. Make it.")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--{flag}={path} is no ordinary file; expected the name of one.")
+    is_protected = path.exists() and not os.access(path, os.W_OK)
+    reason = "it is read-only" if is_protected else _why_nothing_can_be_made(folder)
+    if reason:
+        raise UsageError(f"--{flag}={path} cannot be written: {reason}. Give another place.")
+
+
+def _why_nothing_can_be_made(folder: Path) -> str:
+    """By trying it, without a trace; "" where it can. Root may write to /proc, and yet cannot."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

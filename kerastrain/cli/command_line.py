@@ -19,6 +19,7 @@ from absl import flags
 
 from kerastrain.errors import UsageError, suggestion
 
+RECIPE = "recipe"
 HELP = ("--help", "-help", "-h")
 
 
@@ -50,12 +51,14 @@ def parse_flags(
 ) -> flags.FlagValues:
     """Reads the arguments into a copy of the defined flags.
 
+    An argument that is no flag is the recipe, where the command has one.
+
     Raises:
         UsageError: an unknown flag, a value of the wrong kind, or an argument
             that is no flag.
     """
     values = copy.deepcopy(defined)
-    values.set_gnu_getopt(True)  # Flags may follow a stray argument; both are then reported.
+    values.set_gnu_getopt(True)  # Flags may follow an argument that is none.
     try:
         stray = values([command, *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
@@ -68,6 +71,8 @@ def parse_flags(
         raise UsageError(_wrong_value(str(error), values) + _see_help(command)) from None
     except flags.Error as error:
         raise UsageError(f"{error}.{_see_help(command)}") from None
+    if stray and RECIPE in values and "=" not in stray[0]:
+        _take_recipe(stray.pop(0), values, command)
     if stray:
         name = stray[0].partition("=")[0]
         raise UsageError(
@@ -75,6 +80,17 @@ def parse_flags(
             f"{_suggested_flag(name, values)}{_see_help(command)}"
         )
     return values
+
+
+def _take_recipe(name: str, values: flags.FlagValues, command: str) -> None:
+    flag = values[RECIPE]
+    if flag.present and flag.value != name:
+        raise UsageError(
+            f"'{name}' and --recipe={flag.value} both say what to train; give one of them."
+            f"{_see_help(command)}"
+        )
+    if not flag.present:
+        flag.parse(name)
 
 
 def _suggested_flag(name: str, values: flags.FlagValues) -> str:
@@ -120,7 +136,9 @@ def command_help(command: str, summary: str, defined: flags.FlagValues) -> str:
     """The text of `kerastrain COMMAND --help`: every flag with its default, as defined."""
     width = min(shutil.get_terminal_size().columns, 100)
     shown = [_flag_help(defined[name], width) for name in defined]
-    return "\n".join([summary, "", f"Usage: kerastrain {command} --flag=value …", "", *shown])
+    recipe = "[RECIPE] " if RECIPE in defined else ""
+    usage = f"Usage: kerastrain {command} {recipe}--flag=value …"
+    return "\n".join([summary, "", usage, "", *shown])
 
 
 def _flag_help(flag: flags.Flag, width: int) -> str:

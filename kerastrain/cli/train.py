@@ -28,7 +28,8 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string(
     "recipe",
     TrainOptions.recipe,
-    "What to train: the name of a recipe that comes along, or a Python file of your own.",
+    "What to train: the name of a recipe that comes along, or a Python file of your own; "
+    "--recipe= itself may be left out.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(

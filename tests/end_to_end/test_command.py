@@ -1,6 +1,7 @@
 """The command as a user types it: what it prints, returns, and refuses."""
 
 import json
+import os
 
 import killing
 import pytest
@@ -38,6 +39,15 @@ def test_train_again_and_evaluate(run_kerastrain, tmp_path):
     result = json.loads((tmp_path / "runs/d/result.json").read_text())
     assert json.loads(line)["metrics"] == pytest.approx(result["metrics"])
     assert measured.stderr == ""
+
+
+def test_a_run_without_any_output_publishes_and_its_files_are_its_own(run_kerastrain, tmp_path):
+    arguments = ("train", "xor", "--workdir=run", "--max_epochs=2")
+    closed = {"capture_output": False, "preexec_fn": lambda: os.closerange(0, 3)}
+    assert run_kerastrain(*arguments, **closed).returncode == 0
+    assert (tmp_path / "run/export/xor/1/saved_model.pb").exists()
+    for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines():
+        assert json.loads(line)["step"] > 0
 
 
 @pytest.mark.slow  # the commands of the README do the same in the fast suite
