@@ -483,7 +483,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             return values
         has_validation = any(logged.startswith("val_") for logged in values)
         is_trained_on = any(name.removeprefix("val_") in values for name in missing)
-        if self._evaluations or (is_trained_on and not has_validation):
+        was_reported = self._evaluations or self._ahead is not None
+        if was_reported or (is_trained_on and not has_validation):
             if self.monitor in missing:
                 self.get_monitor_value(logs)  # Keras's warning will do.
             return None
