@@ -124,12 +124,12 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self._fit: FitDirectory | None = None  # In `fit`, with a directory.
         self._interrupted: dict[str, Any] | None = None  # Its state, until it is taken up.
         self._shown: tuple[float | None, int] = (None, 0)  # best, wait
+        self._has_stopped = False
         self._evaluations: list[Evaluation] = []
         self._before = NOTHING  # The last evaluation of an earlier start of the program.
         # Steps and epochs that lie before what this start counts; known at its first evaluation.
         self._ahead: tuple[int, float] | None = None
         self._began = time.monotonic()
-        self._first_step: int | None = None  # Until the first epoch has ended.
         self._ctrl_c = CtrlC()
 
     # Keras's events.
@@ -141,16 +141,22 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.best_step, self.written_step, self._on_disk = None, None, None
         self._fit, self._interrupted = None, None
         self._evaluations, self._before, self._began = [], NOTHING, time.monotonic()
-        self._ahead, self._shown = None, (None, 0)
+        self._ahead, self._shown, self._has_stopped = None, (None, 0), False
         if self._in_fit:
-            self._first_step = self._optimizer_steps()
             if self.directory:
                 self._open(self.directory)
             if self.restore_best_weights:
                 self._ctrl_c.listen(self.model, self._restore_best)
+        elif overrides(self, "get_monitor_value"):
+            raise OptionsError(
+                f"{type(self).__name__} computes what it monitors (get_monitor_value), and "
+                "kerastrain.train records, and resumes by, what the model reports. Report the "
+                "value as a metric, or put it into the logs by a callback before this one."
+            )
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if self._fit is not None:  # Keras resets its counts after this.
+        # Keras resets its counts after this. An epoch that was broken off counts fewer.
+        if self._fit is not None and not self.model.stop_training:
             self._fit.learn_rows("training examples", self.model)
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -158,15 +164,14 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             self._fit.learn_rows("validation examples", self.model)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._fit is not None and self._first_step is not None:
-            self._learn_from_first_epoch(self._fit, self._first_step)
-        self._first_step = None
+        if self._fit is not None:
+            self._learn_what_is_built(self._fit)
         progress = self._in_training()
-        if progress.stopped:
+        self._heed_assignments()
+        if self._has_stopped and progress.stopped:
             # It had stopped before the program was started again: not an epoch more.
             self.model.stop_training = True
             return
-        self._heed_assignments()
         values = self._values(logs, progress)
         if values is None:
             return
@@ -182,6 +187,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         if progress.stopped:
             self.model.stop_training = True
         if self._fit is not None:
+            self._fit.check_alone()
             self.commit()
             self._fit.write(self.get_state())
 
@@ -217,14 +223,13 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         else:
             self._interrupted = state
 
-    def _learn_from_first_epoch(self, fit: FitDirectory, first_step: int) -> None:
-        """What is known only now, before anything is written: of a model that fit builds, say."""
-        steps = self._optimizer_steps() - first_step
-        length = {"steps per epoch": steps} if steps else {}  # Keras may not have known it.
-        fit.learn({"mode": self._objective().direction, **length})
-        fit.learn_built(self.model)
+    def _learn_what_is_built(self, fit: FitDirectory) -> None:
+        """What is known only now, before anything is written, of a model that fit builds."""
+        fit.learn({"mode": self._objective().direction})
+        fit.learn_model(self.model)
         if self._interrupted is not None:
             self.set_state(self._interrupted)
+            self._interrupted = None
 
     # What survives.
 
@@ -410,9 +415,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.best = None if best is None else best.value(self.monitor)
         self.best_epoch = 0 if best is None else self._epoch_of(best)
         self.wait = 0 if latest is None else self._waited(progress, latest)
-        is_end = latest is not None and progress.stopped
-        self.stopped_epoch = self._epoch_of(latest) if latest is not None and is_end else 0
-        self._shown = self.best, self.wait
+        self.stopped_epoch = self._epoch_of(latest) if latest and progress.stopped else 0
+        self._shown, self._has_stopped = (self.best, self.wait), progress.stopped
         if not self._in_fit and progress.verdict is not None:
             self._status.readings = progress.verdict.readings
 
@@ -443,7 +447,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def _optimizer_steps(self) -> int:
         """0 where nothing counts them: in a loop of one's own, or with several optimizers."""
         optimizer = getattr(self.model, "optimizer", None)
-        steps = 0 if optimizer is None else int(optimizer.iterations)
+        steps = 0 if optimizer is None else int(optimizer.iterations.numpy())
         in_steps = [str(leaf) for leaf in self.rule.leaves() if getattr(leaf, "steps", None)]
         if in_steps and not steps and self._evaluations:
             raise OptionsError(
@@ -470,12 +474,12 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             ObjectiveError: a metric that is needed is never reported.
         """
         values = metric_values(logs)
-        if self.monitor in (logs or {}) or overrides(self, "get_monitor_value"):
+        if self._in_fit and (self.monitor in (logs or {}) or overrides(self, "get_monitor_value")):
             monitored = self.get_monitor_value(logs)
             if monitored is None:
                 return None
-            if np.size(monitored) == 1:  # F1Score's is an array of one.
-                values[self.monitor] = float(np.ravel(monitored)[0])
+            # F1Score's is an array of one.
+            values |= metric_values({self.monitor: np.squeeze(monitored)})
         missing = sorted(
             progress.metrics - set(values), key=lambda name: (name != self.monitor, name)
         )
@@ -499,11 +503,12 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         """For another fit, which gives the copy its model; what is open here stays here."""
         left = {"_model": None, "params": None, "_on_disk": None, "_fit": None}
         progress = None if self.progress is None else self.progress.to_json()
-        own = {"_ctrl_c": CtrlC(), "still_needed": set, "progress": progress}
+        spent = time.monotonic() - self._began
+        own = {"_ctrl_c": CtrlC(), "still_needed": set, "progress": progress, "_began": spent}
         return {**vars(self), **left, **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, _began=time.monotonic() - state["_began"])
         if state["progress"] is not None:
             self._retell(state["progress"])
 

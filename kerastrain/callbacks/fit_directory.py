@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from kerastrain.errors import OptionsError
+from kerastrain.errors import OptionsError, WorkdirError
 from kerastrain.training.identity import describe_model, model_differences
 from kerastrain.workdir import read_json, write_json
 
@@ -36,24 +36,27 @@ class FitDirectory:
         self._path, self._file = path, path / "early_stopping.json"
         self._facts: dict[str, Any] = {}
         self._recorded: Mapping[str, Any] = {}
+        self._written: int | None = None  # The record's inode: each one written has a new one.
         self.best_step: int | None = None
 
     def begin(self, model: Any, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         """The state of an interrupted fit, which goes on; None where one begins anew.
 
         Args:
-            facts: what is known besides the model, plain values by name.
+            facts: what is known besides of the model, plain values by name.
 
         Raises:
             OptionsError: the interrupted one was another; the differences are listed.
             WorkdirError: the record cannot be read.
         """
-        record = read_json(self._file) if self._file.exists() else {}
+        self._written = self._inode()
+        record = read_json(self._file) if self._written is not None else {}
         # Earlier versions did not say whether it had finished; one that had stopped had.
         is_over = record.get("finished", bool(record) and record["progress"]["stopped"])
         self._recorded = {} if is_over else record.get("belongs_to", {})
         self.best_step = record.get("best_step")
-        self.learn({**facts, **_facts_of(model)})
+        self.learn(facts)
+        self.learn_model(model)
         if is_over:
             logger.warning(
                 "The last fit with directory=%s has finished; this one begins anew, and its best "
@@ -63,8 +66,8 @@ class FitDirectory:
         if is_over or not record:
             return None
         logger.warning(
-            "Going on with the interrupted fit in directory=%s after %d evaluations%s. If this is "
-            "another one, on other data, say, give it another directory or remove that one.",
+            "Going on with the interrupted fit in directory=%s, whose evaluations so far are %d%s. "
+            "If this is another one, on other data, say, remove the directory or give another.",
             self._path,
             len(record["evaluations"]),
             "" if self._recorded else "; an earlier version did not record of what",
@@ -78,7 +81,14 @@ class FitDirectory:
             OptionsError: the one that goes on was another.
         """
         self._facts = {**facts, **self._facts}
-        differences = model_differences(self._recorded, self._facts)
+        both = self._recorded.keys() & self._facts.keys()
+        differences = [
+            f"{name}: {self._recorded[name]} recorded, {self._facts[name]} now"
+            for name in sorted(both - {"model"})
+            if self._recorded[name] != self._facts[name]
+        ]
+        if "model" in both:
+            differences += model_differences(self._recorded["model"], self._facts["model"])
         if differences:
             raise OptionsError(
                 f"directory={self._path} holds the progress of an interrupted fit, and this is "
@@ -88,16 +98,36 @@ class FitDirectory:
                 "was to go on; to begin anew, remove the directory or give another."
             )
 
-    def learn_built(self, model: Any) -> None:
-        """Adds what a model has only after its first steps."""
-        self.learn(_facts_of(model))
+    def learn_model(self, model: Any) -> None:
+        """Adds how a model is made and compiled, and for what data, when it is built."""
+        is_compiled = isinstance(model, keras.Model) and hasattr(model, "optimizer")
+        if not is_compiled or not model.built or "model" in self._facts:
+            return
+        facts: dict[str, Any] = {"model": describe_model(model)}
+        shapes = (model.get_build_config() or {}).get("input_shape")
+        if shapes is not None:
+            per_example = keras.tree.map_shape_structure(lambda shape: list(shape[1:]), shapes)
+            facts["shape of an example"] = str(per_example)
+        self.learn(facts)
 
     def learn_rows(self, what: str, model: Any) -> None:
         """Adds how many examples this pass over the data had, by Keras's own mean of the loss."""
         mean = next((each for each in getattr(model, "metrics", ()) if each.name == "loss"), None)
         count = getattr(mean, "count", None)
         if count is not None:
-            self.learn({what: int(count)})
+            # By NumPy, since over several replicas it is no plain variable.
+            self.learn({what: int(count.numpy())})
+
+    def check_alone(self) -> None:
+        """
+        Raises:
+            WorkdirError: another callback has written there since; fits side by side, say.
+        """
+        if self._inode() not in (None, self._written):
+            raise WorkdirError(
+                f"Another EarlyStopping writes to directory={self._path} at the same time, so that "
+                "the best weights of both would be lost. Give each a directory of its own."
+            )
 
     def write(self, state: Mapping[str, Any], *, finished: bool = False) -> None:
         """Records the state and what it belongs to, in one step.
@@ -107,18 +137,7 @@ class FitDirectory:
         """
         belongs_to = {**self._facts, **self._recorded}
         write_json(self._file, {"finished": finished, "belongs_to": belongs_to, **state})
-        self.best_step = state["best_step"]
+        self.best_step, self._written = state["best_step"], self._inode()
 
-
-def _facts_of(model: Any) -> dict[str, Any]:
-    """The model, how it is compiled, and the shape of the data; examples no callback is shown."""
-    if not isinstance(model, keras.Model) or getattr(model, "optimizer", None) is None:
-        return {}  # In a loop of one's own.
-    facts = {"optimizer class_name": type(model.optimizer).__name__, **describe_model(model)}
-    if not model.built:
-        facts.pop("layers", None)  # Their configuration changes when the model is built.
-    shapes = (model.get_build_config() or {}).get("input_shape") if model.built else None
-    if shapes is not None:
-        per_example = keras.tree.map_shape_structure(lambda shape: list(shape[1:]), shapes)
-        facts["shape of an example"] = str(per_example)
-    return facts
+    def _inode(self) -> int | None:
+        return self._file.stat().st_ino if self._file.exists() else None
