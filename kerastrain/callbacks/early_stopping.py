@@ -22,7 +22,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.utils.io_utils import print_msg
 
 from kerastrain.callbacks.comparison import OwnComparison, objective_of, overrides
 from kerastrain.callbacks.ctrl_c import CtrlC
@@ -32,6 +31,7 @@ from kerastrain.errors import ObjectiveError, OptionsError, suggestion
 from kerastrain.objective import Objective
 from kerastrain.training.checkpoint_files import Record
 from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
+from kerastrain.training.kept_variables import kept_variables, untracked_variables
 from kerastrain.training.status import RunStatus
 from kerastrain.training.stopping import (
     Criterion,
@@ -119,6 +119,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.best_step: int | None = None  # the optimizer step of the best weights
         # Steps of best weights that checkpoints elsewhere refer to; the loop says which.
         self.still_needed: Callable[[], set[int]] = set
+        self._best_untracked: list[Any] = []  # Of variables that Keras does not track.
         self.written_step: int | None = None  # of the best weights on the disk
         self._on_disk: tuple[CheckpointFolder, list[tf.Variable]] | None = None
         self._fit: FitDirectory | None = None  # In `fit`, with a directory.
@@ -146,7 +147,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             if self.directory:
                 self._open(self.directory)
             if self.restore_best_weights:
-                self._ctrl_c.listen(self.model, self._restore_best)
+                self._ctrl_c.listen(self.model, self._give_back)
         elif overrides(self, "get_monitor_value"):
             raise OptionsError(
                 f"{type(self).__name__} computes what it monitors (get_monitor_value), and "
@@ -180,9 +181,9 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             return
         self._evaluations.append(evaluation)
         if progress.tell(evaluation):
-            self.best_step = self._step()
             if self.restore_best_weights or self.directory:
-                self.best_weights = self._read_weights()
+                self._take_weights()
+            self.best_step = self._step()
         self._show(progress)
         if progress.stopped:
             self.model.stop_training = True
@@ -193,23 +194,32 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._ctrl_c.stop()
-        if self.verbose > 0 and self.stopped_epoch > 0:
-            print_msg(f"Epoch {self.stopped_epoch + 1}: early stopping")
-        if self.restore_best_weights and self.best_weights is not None:
-            if self.verbose > 0:
-                best = self.best_epoch + 1
-                print_msg(f"Restoring model weights from the end of the best epoch: {best}.")
-            self._restore_best()
+        super().on_train_end(logs)
+        if self.restore_best_weights:
+            self._give_untracked()
         if self._fit is not None and self._evaluations:
             self._fit.write(self.get_state(), finished=True)
         self._fit = None
 
-    def _read_weights(self) -> list[np.ndarray]:
-        return self.model.get_weights()
+    def _take_weights(self) -> None:
+        """Keep the model's weights as they are now, and what else belongs to it."""
+        self.best_weights = self.model.get_weights()
+        self._best_untracked = [variable.numpy() for variable in self._untracked()]
 
-    def _restore_best(self) -> None:
+    def _give_back(self) -> None:
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
+            self._give_untracked()
+
+    def _give_untracked(self) -> None:
+        """Put back what Keras, which restores the weights, does not know."""
+        if self.best_weights is not None:
+            for variable, value in zip(self._untracked(), self._best_untracked, strict=True):
+                variable.assign(value)
+
+    def _untracked(self) -> list[tf.Variable]:
+        is_keras = isinstance(self.model, keras.Model)  # In a loop of one's own it need not be.
+        return [variable for _, variable in untracked_variables(self.model)] if is_keras else []
 
     # Whose progress is in the directory.
 
@@ -292,10 +302,11 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
         It may be called while the training goes on.
         """
-        weights, step = self.best_weights, self.best_step
+        step = self.best_step
         if step is None or step == self.written_step or not self.directory:
             return lambda: None
         folder, variables = self._disk()
+        weights = [*self.best_weights, *self._best_untracked]
 
         def write() -> None:
             if self.written_step == step:
@@ -320,18 +331,18 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         if self.best_step is not None and self.directory:
             folder, variables = self._disk()
             folder.restore(self.best_step)
-            self.best_weights = [variable.numpy() for variable in variables]
+            values = [variable.numpy() for variable in variables]
+            count = len(self.model.weights)
+            self.best_weights, self._best_untracked = values[:count], values[count:]
             self.written_step = self.best_step
 
     def _disk(self) -> tuple[CheckpointFolder, list[tf.Variable]]:
         if self._on_disk is None:
             assert self.directory
-            weights = self.model.weights
+            weights = kept_variables(self.model)
             with tf.device("/cpu:0"):
-                variables = [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights]
-            described = [
-                [w.path, list(w.shape), keras.backend.standardize_dtype(w.dtype)] for w in weights
-            ]
+                variables = [tf.Variable(tf.zeros(w.shape, w.dtype)) for _, w in weights]
+            described = [[path, list(w.shape), w.dtype.name] for path, w in weights]
             folder = CheckpointFolder(
                 self.directory,
                 tf.train.Checkpoint(model=variables),
