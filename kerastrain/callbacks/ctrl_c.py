@@ -17,13 +17,13 @@ import keras
 
 
 class CtrlC:
-    """The handler of SIGINT while a model is fitted; outside the main thread there is none."""
+    """A handler of SIGINT, which is put back afterwards; in the main thread only."""
 
     def __init__(self) -> None:
         self._previous: Any = None
 
     def listen(self, model: keras.Model, restore: Callable[[], None]) -> None:
-        """From now on SIGINT calls `restore` first, if it interrupts a `model.fit`."""
+        """From now on SIGINT calls `restore` first, if it interrupts `model.fit`."""
 
         def hear(number: int, frame: FrameType | None) -> None:
             previous = self._previous
@@ -40,7 +40,6 @@ class CtrlC:
             self._previous = signal.signal(signal.SIGINT, hear)
 
     def stop(self) -> None:
-        """Puts back the handler that was there before."""
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None

@@ -12,7 +12,6 @@ and started again finds best, wait and stop where they were (`fit_directory`).
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -109,10 +108,11 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         )
         self.directory = None if directory is None else Path(directory)
         self._stop = parse_criterion(stop) if isinstance(stop, str) else stop
-        if stop is not None and self._keras_rule() != Patience(0):
+        keras_rule = self._keras_rule(start_from_epoch)
+        if stop is not None and keras_rule != Patience(0):
             raise OptionsError(
-                f"EarlyStopping was given stop={str(stop)!r} and what makes "
-                f"{str(self._keras_rule())!r}; they decide the same thing. Leave one of them out."
+                f"EarlyStopping was given stop={str(stop)!r} and what makes {str(keras_rule)!r}; "
+                "they decide the same thing. Leave one of them out."
             )
         self.progress: StoppingProgress | None = None  # Known with the direction, in training.
         self.best: float | None = None
@@ -371,36 +371,33 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     @property
     def rule(self) -> Criterion:
         """When to stop; by Keras's settings as they are now, where no `stop` was given."""
-        return self._keras_rule() if self._stop is None else self._stop
+        return self._stop or self._keras_rule(self.start_from_epoch)
 
-    def _keras_rule(self) -> Patience:
+    def _keras_rule(self, start_from: int) -> Patience:
         # MonitorCallback keeps the sign of its own comparison in min_delta.
         return Patience(
             self.patience,
             min_delta=abs(self.min_delta),
             baseline=self.baseline,
-            start_from=self.start_from_epoch,
+            start_from=start_from,
         )
 
-    def _rule_in_training(self) -> Criterion:
-        """In `fit` the epochs before `start_from_epoch`, which count there, are not told."""
-        if self._in_fit and self._stop is None:
-            return dataclasses.replace(self._keras_rule(), start_from=0)
-        return self.rule
-
     def _new_progress(self) -> StoppingProgress:
+        # In `fit` what comes before that epoch is not told, since epochs need not be evaluations.
+        start_from = 0 if self._in_fit else self.start_from_epoch
         return StoppingProgress(
-            self._rule_in_training(),
+            self._stop or self._keras_rule(start_from),
             self._objective(),
             min_delta=abs(self.min_delta),
-            start_from=0 if self._in_fit else self.start_from_epoch,
+            start_from=start_from,
         )
 
     def _in_training(self) -> StoppingProgress:
+        progress = self._new_progress()
         if self.progress is None:
-            self.progress = self._new_progress()
-        elif self.progress.rule != self._rule_in_training():
-            self._retell(self.progress.to_json())  # Patience, say, was assigned in mid-training.
+            self.progress = progress
+        elif self.progress.rule != progress.rule:  # Patience, say, was assigned in mid-training.
+            self._retell(self.progress.to_json())
         return self.progress
 
     def _retell(self, told: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class FitDirectory:
         self._path, self._file = path, path / "early_stopping.json"
         self._facts: dict[str, Any] = {}
         self._recorded: Mapping[str, Any] = {}
-        self._written: int | None = None  # The record's inode: each one written has a new one.
+        self._inode = self._inode_now()  # Each record that is written has a new one.
         self.best_step: int | None = None
 
     def begin(self, model: Any, facts: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -49,14 +49,12 @@ class FitDirectory:
             OptionsError: the interrupted one was another; the differences are listed.
             WorkdirError: the record cannot be read.
         """
-        self._written = self._inode()
-        record = read_json(self._file) if self._written is not None else {}
+        record = {} if self._inode is None else read_json(self._file)
         # Earlier versions did not say whether it had finished; one that had stopped had.
         is_over = record.get("finished", bool(record) and record["progress"]["stopped"])
         self._recorded = {} if is_over else record.get("belongs_to", {})
         self.best_step = record.get("best_step")
-        self.learn(facts)
-        self.learn_model(model)
+        self.learn({**facts, **self._facts_of(model)})
         if is_over:
             logger.warning(
                 "The last fit with directory=%s has finished; this one begins anew, and its best "
@@ -80,15 +78,15 @@ class FitDirectory:
         Raises:
             OptionsError: the one that goes on was another.
         """
-        self._facts = {**facts, **self._facts}
-        both = self._recorded.keys() & self._facts.keys()
-        differences = [
-            f"{name}: {self._recorded[name]} recorded, {self._facts[name]} now"
-            for name in sorted(both - {"model"})
-            if self._recorded[name] != self._facts[name]
-        ]
-        if "model" in both:
-            differences += model_differences(self._recorded["model"], self._facts["model"])
+        new = {name: value for name, value in facts.items() if name not in self._facts}
+        self._facts |= new
+        differences = []
+        for name in sorted(new.keys() & self._recorded.keys()):
+            recorded, now = self._recorded[name], new[name]
+            if name == "model":
+                differences += model_differences(recorded, now)
+            elif recorded != now:
+                differences.append(f"{name}: {recorded} recorded, {now} now")
         if differences:
             raise OptionsError(
                 f"directory={self._path} holds the progress of an interrupted fit, and this is "
@@ -99,35 +97,28 @@ class FitDirectory:
             )
 
     def learn_model(self, model: Any) -> None:
-        """Adds how a model is made and compiled, and for what data, when it is built."""
+        """Adds how a model is made and compiled, and for what data, once it is built."""
+        self.learn(self._facts_of(model))
+
+    def _facts_of(self, model: Any) -> dict[str, Any]:
         is_compiled = isinstance(model, keras.Model) and hasattr(model, "optimizer")
         if not is_compiled or not model.built or "model" in self._facts:
-            return
+            return {}
         facts: dict[str, Any] = {"model": describe_model(model)}
         shapes = (model.get_build_config() or {}).get("input_shape")
         if shapes is not None:
             per_example = keras.tree.map_shape_structure(lambda shape: list(shape[1:]), shapes)
             facts["shape of an example"] = str(per_example)
-        self.learn(facts)
+        return facts
 
     def learn_rows(self, what: str, model: Any) -> None:
         """Adds how many examples this pass over the data had, by Keras's own mean of the loss."""
-        mean = next((each for each in getattr(model, "metrics", ()) if each.name == "loss"), None)
-        count = getattr(mean, "count", None)
-        if count is not None:
+        counts = [
+            getattr(m, "count", None) for m in getattr(model, "metrics", ()) if m.name == "loss"
+        ]
+        if counts and counts[0] is not None:
             # By NumPy, since over several replicas it is no plain variable.
-            self.learn({what: int(count.numpy())})
-
-    def check_alone(self) -> None:
-        """
-        Raises:
-            WorkdirError: another callback has written there since; fits side by side, say.
-        """
-        if self._inode() not in (None, self._written):
-            raise WorkdirError(
-                f"Another EarlyStopping writes to directory={self._path} at the same time, so that "
-                "the best weights of both would be lost. Give each a directory of its own."
-            )
+            self.learn({what: int(counts[0].numpy())})
 
     def write(self, state: Mapping[str, Any], *, finished: bool = False) -> None:
         """Records the state and what it belongs to, in one step.
@@ -137,7 +128,18 @@ class FitDirectory:
         """
         belongs_to = {**self._facts, **self._recorded}
         write_json(self._file, {"finished": finished, "belongs_to": belongs_to, **state})
-        self.best_step, self._written = state["best_step"], self._inode()
+        self.best_step, self._inode = state["best_step"], self._inode_now()
 
-    def _inode(self) -> int | None:
+    def check_alone(self) -> None:
+        """
+        Raises:
+            WorkdirError: another callback has written there since; fits side by side, say.
+        """
+        if self._inode_now() not in (None, self._inode):
+            raise WorkdirError(
+                f"Another EarlyStopping writes to directory={self._path} at the same time; best "
+                "weights would be lost. Give each a directory of its own."
+            )
+
+    def _inode_now(self) -> int | None:
         return self._file.stat().st_ino if self._file.exists() else None

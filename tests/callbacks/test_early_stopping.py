@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import kerastrain
-from kerastrain.errors import CheckpointError, ObjectiveError, OptionsError
+from kerastrain.errors import CheckpointError, ObjectiveError, OptionsError, WorkdirError
 from kerastrain.training.stopping import Patience, Target
 
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(64, 1)
@@ -298,6 +298,12 @@ def test_what_an_earlier_version_recorded_goes_on_and_says_so(tmp_path, caplog):
     assert again.best == 1.0 and "an earlier version did not record of what" in caplog.text
 
 
+def test_two_that_write_to_one_directory_are_refused_before_weights_are_lost(tmp_path):
+    two = [kerastrain.EarlyStopping(name, directory=tmp_path) for name in ("loss", "mae")]
+    with pytest.raises(WorkdirError, match="Give each a directory of its own"):
+        model().fit(X, Y, verbose=0, callbacks=two)
+
+
 def test_a_comparison_by_which_the_kept_weights_are_not_the_best_is_refused(tmp_path):
     first = kerastrain.EarlyStopping(patience=9, min_delta=0.5, directory=tmp_path)
     interrupted_fit(first, [1.0, 0.8])
@@ -528,6 +534,13 @@ def test_a_comparison_of_ones_own_and_a_rule_are_refused_together():
         drive(relative(kerastrain.EarlyStopping)(stop="gl(2)"), VALUES)
     with pytest.raises(OptionsError, match="which this Plain has not moved"):
         drive(kerastrain.EarlyStopping(stop="patience(steps=8)"), VALUES)
+
+
+def test_a_value_of_ones_own_is_refused_where_a_run_could_not_resume_by_it():
+    computes = from_loss(kerastrain.EarlyStopping)()
+    computes.set_params({"run": None})
+    with pytest.raises(OptionsError, match="Report the value as a metric"):
+        computes.on_train_begin()
 
 
 @pytest.mark.parametrize("assigned", [{"wait": 0}, {"patience": 4}])
