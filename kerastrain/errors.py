@@ -48,7 +48,7 @@ class DataError(KerastrainError):
     """The data could not be found, read, or used for training."""
 
 
-class ObjectiveError(KerastrainError):
+class ObjectiveError(KerastrainError, ValueError):
     """The objective is not reported by the model, or its direction is unknown."""
 
 

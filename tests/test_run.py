@@ -1,5 +1,6 @@
 """`kerastrain.train`: a model of one's own, from arrays to a published version."""
 
+import copy
 import json
 
 import keras
@@ -346,6 +347,7 @@ def test_an_early_stopping_of_ones_own_serves_in_two_runs(tmp_path):
         train(tmp_path / name, callbacks=[own], max_epochs=2)
         assert list((tmp_path / name / "checkpoints" / "best").glob("ckpt-*.index"))
     assert own.directory is None
+    assert copy.deepcopy(own).best == own.best
 
 
 def test_an_objective_and_an_early_stopping_may_not_contradict(tmp_path):
