@@ -14,8 +14,10 @@ import json
 import logging
 import os
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from kerastrain.errors import KerastrainError
 
@@ -35,7 +37,7 @@ def use_keras_defaults() -> None:
 class _KerasImport(importlib.abc.MetaPathFinder):
     """Finds "keras" as everybody does; which import is the first to need it is not known."""
 
-    def find_spec(self, name, path, target=None):
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if name != "keras":
             return None
         sys.meta_path.remove(self)
@@ -45,7 +47,7 @@ class _KerasImport(importlib.abc.MetaPathFinder):
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
-            def execute_with_defaults(module):
+            def execute_with_defaults(module: ModuleType) -> None:
                 try:
                     execute(module)
                 except (ValueError, AttributeError) as error:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
