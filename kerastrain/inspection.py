@@ -41,6 +41,7 @@ from kerastrain.training.environment import (
 from kerastrain.training.evaluation import Evaluator
 from kerastrain.training.executor import Executor
 from kerastrain.training.identity import describe_model, model_differences
+from kerastrain.training.progress import callback_settings, setting_differences
 from kerastrain.training.retention import Retention
 from kerastrain.training.staging import Staging
 from kerastrain.training.state import TrainState
@@ -136,6 +137,7 @@ class Inspection:
                 "environment": assembly.environment,
                 "found_learning_rate": assembly.found_rate,
                 "model": describe_model(state.model),
+                "callbacks": callback_settings(self.job.callbacks),
             },
             export_seconds=self._export_seconds(),
         )
@@ -201,6 +203,9 @@ class Inspection:
         if self.recorded is not None:
             differences = model_differences(self.recorded["model"], describe_model(model))
             self._refuse("trains another model", differences)
+            settings = callback_settings(self.job.callbacks)
+            differences = setting_differences(self.recorded.get("callbacks", {}), settings)
+            self._refuse("has other callbacks", differences)
 
     def _check_training(
         self,

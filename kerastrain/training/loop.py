@@ -27,11 +27,7 @@ from kerastrain.training.cadence import Cadence
 from kerastrain.training.evaluation import Evaluator, as_floats
 from kerastrain.training.executor import Executor
 from kerastrain.training.plan import Plan
-from kerastrain.training.progress import (
-    callback_progress,
-    pristine_progress,
-    restore_progress,
-)
+from kerastrain.training.progress import CallbackProgress
 from kerastrain.training.saving import Saver, Write
 from kerastrain.training.signals import Signals
 from kerastrain.training.starts import Starts
@@ -102,6 +98,7 @@ class Loop:
             steps_per_epoch=plan.steps_per_epoch,
             max_epochs=plan.epoch_at(plan.last_step),
         )
+        self._progress = CallbackProgress(callbacks, saver.folder, state.host)
         self._reported = _Reported()
         self.callbacks = keras.callbacks.CallbackList(
             [*callbacks, self._reported],
@@ -161,9 +158,8 @@ class Loop:
         self._starts.beat("saving", step=self.state.step)
         began = time.perf_counter()
         self.state.host["stop_training"] = bool(self.state.model.stop_training)
-        self.state.host["callbacks"] = callback_progress(self.callbacks.callbacks)
         self.state.host["seconds"] = self.status.seconds
-        self._saver.save(self.state.step, facts=self._facts(), prepare=self._prepare_callbacks)
+        self._saver.save(self.state.step, facts=self._facts(), prepare=self._prepare)
         blocking = time.perf_counter() - began
         self.status.saves.append(Save(self.state.step, blocking))
         self._cadence.saved(
@@ -193,6 +189,9 @@ class Loop:
         """Whether only an evaluation is new, of a state that a signal had saved without it."""
         return self._saved is not None and self._saved[0] == self.state.step
 
+    def _prepare(self) -> list[Write]:
+        return [self._progress.take(), *self._prepare_callbacks()]
+
     def _prepare_callbacks(self) -> list[Write]:
         """Snapshots of what a checkpoint refers to: best weights, logs up to this step."""
         return [
@@ -206,14 +205,18 @@ class Loop:
         self.status.seconds = state.host.get("seconds", 0.0)
         self._update_status()
         self.status.evaluations = evaluations_of(self._timed_history())
-        before = pristine_progress(self.callbacks.callbacks)
+        goes_on = "callbacks" in state.host
+        restored = state.snapshot() if goes_on else []
         self.callbacks.on_train_begin()
+        if goes_on:
+            # What it sets at the beginning (a learning rate, a backup's weights) was set then.
+            state.assign(restored)
         state.model.stop_training = state.host.get("stop_training", False)
         # Keras's callbacks forget everything at the beginning; here they go on where they were.
-        restore_progress(self.callbacks.callbacks, state.host.get("callbacks", {}), before=before)
+        self._progress.begun()
         for record in state.host.get("history", []):
             self._note_best(record.get(self.objective.name), record["step"])
-        if "callbacks" not in state.host:
+        if not goes_on:
             self.save()  # The first start: from here on there is always a state to go back to.
         self._saved = self._position()
         if self._go_on_from is not None and state.host.get("went_on_from") != self._go_on_from:
