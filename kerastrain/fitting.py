@@ -212,8 +212,9 @@ class Fitting:
         self.restore()
         state = self.parts.state
         logger.warning(
-            "The loss was not a finite number at step %d; back to step %d with half the learning "
+            "The %s was not a finite number at step %d; back to step %d with half the learning "
             "rate, %.3g (%d of %d times).",
+            ended.what,
             ended.step,
             state.step,
             state.learning_rate,

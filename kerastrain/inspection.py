@@ -29,6 +29,7 @@ from kerastrain.preflight import (
     Preflight,
     check_disk,
     check_finite,
+    check_ids,
     check_labels,
     check_objective,
     check_round_trip,
@@ -199,6 +200,7 @@ class Inspection:
         check("objective", lambda: check_objective(self.job.objective, model, data))
         check("stop", lambda: check_rule(self.job.stop_rule, self.job.objective, state, data))
         check("labels", lambda: check_labels(model, data))
+        check("ids", lambda: check_ids(state, data))
         check("data", lambda: check_finite(state, self.assembly.step(model), data))
         if self.recorded is not None:
             differences = model_differences(self.recorded["model"], describe_model(model))

@@ -48,10 +48,12 @@ class Ended:
         reason: "stopped" (by a callback), "budget" (steps or epochs), "time", "nonfinite"
             or "signal".
         step: the last step; with "nonfinite" the one whose loss was not finite.
+        what: with "nonfinite": "loss"; "gradient" where that alone was not, in spite of scaling.
     """
 
     reason: str
     step: int
+    what: str = "loss"
 
 
 class Loop:
@@ -108,8 +110,6 @@ class Loop:
             verbose=1,
             run=self.status,
         )
-        # With loss scaling a step that overflows is skipped by the optimizer, which is no harm.
-        self._scales_loss = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
         self._saver = saver
         self._cadence = cadence
         self._starts = starts
@@ -132,10 +132,12 @@ class Loop:
         ended = self._settle(signals)
         while ended is None:
             first_bad = self._run_chunk()
-            if first_bad is not None and not self._scales_loss:
+            if first_bad is not None:
                 # The state is not saved: the newest checkpoint is from before.
                 self._saver.write_only(self._prepare_callbacks)
-                return Ended("nonfinite", first_bad)
+                loss = self._training_metrics().get("loss", math.nan)
+                what = "gradient" if math.isfinite(loss) else "loss"
+                return Ended("nonfinite", first_bad, what)
             ended = self._settle(signals)
         self._saver.finish()
         return ended
@@ -173,6 +175,8 @@ class Loop:
         """What a checkpoint's record says, so that nobody need read its variables for it."""
         history = self.state.host.get("history", [])
         is_evaluated = bool(history) and history[-1]["step"] == self.state.step
+        # With loss scaling a round may lie in a stretch of steps that went wrong.
+        is_evaluated = is_evaluated and math.isfinite(history[-1].get("loss", 0.0))
         objective = history[-1].get(self.objective.name) if is_evaluated else None
         return {
             "epoch": self.plan.epoch_at(self.state.step),

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import collections
 import dis
-import functools
 import hashlib
 import itertools
 import json
@@ -72,12 +71,14 @@ class _Seen:
         kept: as JSON values. arrays: {attribute: {sha256: array}}, those they refer to.
         functions: {attribute: its name and the checksum of its code}.
         unkept: {attribute: its class}, of all others.
+        by_libraries: names of attributes that Keras's classes set, or this package's.
     """
 
     kept: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
     unkept: dict[str, str] = field(default_factory=dict)
+    by_libraries: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> _Seen:
@@ -269,6 +270,7 @@ def _made(callback: keras.callbacks.Callback) -> _Seen:
             copies = {sha256: array.copy() for sha256, array in arrays.items() if left >= 0}
             arrays.clear()
             arrays.update(copies)
+        seen.by_libraries = _set_by_libraries(type(callback))
         vars(callback)[MADE] = seen
     return vars(callback)[MADE]
 
@@ -333,7 +335,7 @@ def _progress(callback: keras.callbacks.Callback) -> dict[str, Any]:
     if speaker is not None and not _is_library(speaker):
         return {}
     kept = {name for base in kind.__mro__ for name in KEPT.get(base.__name__, ())}
-    left_out = _set_by_libraries(kind) - (kept if speaker is None else set())
+    left_out = _made(callback).by_libraries - (kept if speaker is None else set())
     of_model = _variables_of_model(callback.model)
     return {
         name: value
@@ -372,7 +374,7 @@ def _settings(callback: keras.callbacks.Callback) -> dict[str, str]:
     made, kind = _made(callback), type(callback)
     # When to stop is an option, and is compared there.
     is_own = any(base.__module__.startswith("kerastrain.") for base in kind.__mro__)
-    left_out = NO_SETTINGS | (_set_by_libraries(kind) if is_own else set())
+    left_out = NO_SETTINGS | (made.by_libraries if is_own else set())
     texts = {name: json.dumps(kept) for name, kept in made.kept.items()}
     texts |= made.functions
     own = [name for name in texts if name in vars(callback) and name not in left_out]
@@ -387,8 +389,7 @@ def _is_library(kind: type) -> bool:
     return kind is object or kind.__module__.partition(".")[0] in ("keras", "kerastrain")
 
 
-@functools.cache
-def _set_by_libraries(kind: Any) -> set[str]:
+def _set_by_libraries(kind: type) -> frozenset[str]:
     """Names of the attributes that Keras's classes, or this package's, set among its bases."""
     codes = [
         member.__code__
@@ -403,7 +404,7 @@ def _set_by_libraries(kind: Any) -> set[str]:
         for before, step in itertools.pairwise(steps):
             if step.opname == "STORE_ATTR" and before.argval == "self":
                 names.add(step.argval)
-    return names
+    return frozenset(names)
 
 
 def _function_text(value: Any) -> str | None:
