@@ -37,13 +37,13 @@ from kerastrain.preflight import (
     check_state,
     check_steps,
 )
+from kerastrain.training.callback_settings import callback_settings, setting_differences
 from kerastrain.training.environment import (
     environment_differences,
 )
 from kerastrain.training.evaluation import Evaluator
 from kerastrain.training.executor import Executor
 from kerastrain.training.identity import describe_model, model_differences
-from kerastrain.training.progress import callback_settings, setting_differences
 from kerastrain.training.retention import Retention
 from kerastrain.training.staging import Staging
 from kerastrain.training.state import TrainState
@@ -212,8 +212,8 @@ class Inspection:
         if self.recorded is not None:
             differences = model_differences(self.recorded["model"], describe_model(model))
             self._refuse("trains another model", differences)
-            settings = callback_settings(self.job.callbacks)
-            differences = setting_differences(self.recorded.get("callbacks", {}), settings)
+            recorded = self.recorded.get("callbacks", {})
+            differences = setting_differences(recorded, self.job.callbacks)
             self._refuse("has other callbacks", differences)
 
     def _check_state(

@@ -2,7 +2,6 @@
 
 import collections
 import json
-import logging
 import math
 import random
 import threading
@@ -16,13 +15,7 @@ import pytest
 import small_runs as small
 import tensorflow as tf
 
-from kerastrain.training.progress import (
-    FOLDER,
-    CallbackProgress,
-    callback_settings,
-    needed_files,
-    setting_differences,
-)
+from kerastrain.training.progress import FOLDER, CallbackProgress, needed_files
 
 MODEL = small.classifier()
 
@@ -243,60 +236,6 @@ class WithState(keras.callbacks.Callback):
 def test_a_callback_may_say_itself_what_must_survive(tmp_path):
     again, _ = resumed(tmp_path, WithState)
     assert again.seen == [0, 1] and not hasattr(again, "other")
-
-
-# Settings
-
-
-class Halving(keras.callbacks.Callback):
-    def __init__(self, patience=3, monitor="val_loss", rows=(), where="a/log", rule=abs, verbose=0):
-        super().__init__()
-        self.patience, self.monitor, self.rows = patience, monitor, np.array(rows)
-        self.where, self.rule, self.verbose = where, rule, verbose
-
-
-@pytest.mark.parametrize(
-    ("now", "differences"),
-    [
-        ({"patience": 5}, ["callback 0 Halving: patience: 3 recorded, 5 now"]),
-        ({"patience": 3.0}, ["callback 0 Halving: patience: 3 recorded, 3.0 now"]),
-        ({"monitor": "loss"}, ['callback 0 Halving: monitor: "val_loss" recorded, "loss" now']),
-        ({"rule": max}, ["callback 0 Halving: rule: abs (function) recorded, max (function) now"]),
-        ({"where": "b/log", "verbose": 1}, []),
-        ({}, []),
-    ],
-)
-def test_settings_are_compared_and_not_restored(tmp_path, caplog, now, differences):
-    caplog.set_level(logging.INFO)
-    recorded = callback_settings([Halving()])
-    other = Halving(**now)
-    assert setting_differences(recorded, callback_settings([other])) == differences
-    assert ('where: "a/log" recorded, "b/log" now' in caplog.text) == ("where" in now)
-    Start(tmp_path, other, host=Start(tmp_path, Halving()).saved())
-    assert vars(other)["patience"] == now.get("patience", 3)
-
-
-def test_functions_and_arrays_are_settings_too():
-    def recorded(**settings):
-        return callback_settings([Halving(**settings)])
-
-    def halved(value):
-        return value * 0.5
-
-    def divided(value):
-        return value * 0.25
-
-    divided.__qualname__ = halved.__qualname__
-    assert setting_differences(recorded(rows=[1]), recorded(rows=[2]))
-    assert setting_differences(recorded(rule=halved), recorded(rule=divided))
-    assert not setting_differences(recorded(rule=halved, rows=[1]), recorded(rule=halved, rows=[1]))
-
-
-def test_a_used_callback_has_the_settings_that_it_was_made_with(tmp_path):
-    used = AsInTheGuide()
-    before = callback_settings([used])
-    Start(tmp_path, used).epochs(1.0, 2.0)
-    assert callback_settings([used]) == before
 
 
 # Keras's own
