@@ -27,6 +27,7 @@ from kerastrain.job import Job
 from kerastrain.options import AUTO
 from kerastrain.preflight import (
     Preflight,
+    check_callbacks,
     check_disk,
     check_finite,
     check_ids,
@@ -205,6 +206,7 @@ class Inspection:
         check, model = self.preflight.check, state.model
         check("objective", lambda: check_objective(self.job.objective, model, data))
         check("stop", lambda: check_rule(self.job.stop_rule, self.job.objective, state, data))
+        check("callbacks", lambda: check_callbacks(self.job.callbacks))
         check("labels", lambda: check_labels(model, data))
         check("state", lambda: self._check_state(state, executor, evaluator))
         check("ids", lambda: check_ids(state, data))

@@ -15,7 +15,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from kerastrain.errors import (
     CheckpointError,
     DataError,
     ObjectiveError,
+    OptionsError,
     TrainingError,
     WorkdirError,
     suggestion,
@@ -117,6 +118,18 @@ def _reported(model: keras.Model, data: Data) -> list[str]:
     names = list(as_floats(model.get_metrics_result()))
     validated = [f"val_{name}" for name in names] if data.validation is not None else []
     return [*names, *validated]
+
+
+def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> str:
+    """Raises OptionsError for one that undoes what the run does by itself."""
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.SwapEMAWeights) and callback.swap_on_epoch:
+            raise OptionsError(
+                "SwapEMAWeights(swap_on_epoch=True) puts the averaged weights in place of those "
+                "that are trained; the run evaluates, keeps and exports the averaged ones by "
+                "itself. Leave the callback out."
+            )
+    return f"{len(callbacks)} of the program's own"
 
 
 def check_labels(model: keras.Model, data: Data) -> str:
