@@ -27,8 +27,10 @@ from kerastrain.job import Job
 from kerastrain.options import AUTO
 from kerastrain.preflight import (
     Preflight,
+    check_callbacks,
     check_disk,
     check_finite,
+    check_ids,
     check_labels,
     check_objective,
     check_round_trip,
@@ -36,6 +38,7 @@ from kerastrain.preflight import (
     check_state,
     check_steps,
 )
+from kerastrain.training.callback_settings import callback_settings, setting_differences
 from kerastrain.training.environment import (
     environment_differences,
 )
@@ -141,6 +144,7 @@ class Inspection:
                 "found_learning_rate": assembly.found_rate,
                 "not_kept": self.not_kept,
                 "model": describe_model(state.model),
+                "callbacks": callback_settings(self.job.callbacks),
             },
             export_seconds=self._export_seconds(),
         )
@@ -203,12 +207,17 @@ class Inspection:
         check, model = self.preflight.check, state.model
         check("objective", lambda: check_objective(self.job.objective, model, data))
         check("stop", lambda: check_rule(self.job.stop_rule, self.job.objective, state, data))
+        check("callbacks", lambda: check_callbacks(self.job.callbacks))
         check("labels", lambda: check_labels(model, data))
         check("state", lambda: self._check_state(state, executor, evaluator))
+        check("ids", lambda: check_ids(state, data))
         check("data", lambda: check_finite(state, self.assembly.step(model), data))
         if self.recorded is not None:
             differences = model_differences(self.recorded["model"], describe_model(model))
             self._refuse("trains another model", differences)
+            recorded = self.recorded.get("callbacks", {})
+            differences = setting_differences(recorded, self.job.callbacks)
+            self._refuse("has other callbacks", differences)
 
     def _check_state(
         self, state: TrainState, executor: Executor, evaluator: Evaluator | None
