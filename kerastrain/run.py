@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerastrain.continuation import (
     check_same_data,
+    check_same_files,
     check_same_run,
     finishing_what_was_begun,
     is_same_command,
@@ -33,6 +34,7 @@ from kerastrain.errors import (
     KerastrainError,
     OptionsError,
     RecipeError,
+    ResumeError,
     WorkdirError,
 )
 from kerastrain.export import fresh_process
@@ -46,13 +48,15 @@ from kerastrain.recipe import (
     location_in,
     shipped_recipes,
 )
+from kerastrain.sources import RECIPE, Files, differences, look
+from kerastrain.training.cluster import check_alone
 from kerastrain.training.signals import SignalReceived, Signals
 from kerastrain.training.starts import Starts
 from kerastrain.training.stopping import (
     Criterion,
     parse_criterion,
 )
-from kerastrain.workdir import Workdir, read_json
+from kerastrain.workdir import Workdir, read_json, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from kerastrain.callbacks.early_stopping import EarlyStopping
     from kerastrain.export.fresh_process import FreshProcess
     from kerastrain.job import Job
+    from kerastrain.session import Session
     from kerastrain.training.range_test import RangeTest
     from kerastrain.training.steps import StepFunction
 
@@ -79,7 +84,8 @@ class TrainResult:
         metrics: of the exported model on the test split; {} without one.
         export: the version folder that was published.
         history: one record per evaluation: step, epoch, losses and metrics.
-        already_finished: whether this call found the run finished and did nothing.
+        already_finished: whether this call found the run finished and trained nothing.
+        model: with the best weights; None for a recipe's run that was finished already.
     """
 
     workdir: Path
@@ -91,6 +97,7 @@ class TrainResult:
     export: Path | None
     history: Sequence[Mapping[str, float]] = field(repr=False, default=())
     already_finished: bool = False
+    model: keras.Model | None = field(repr=False, default=None)
 
 
 def train(
@@ -123,8 +130,11 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
     override: bool = False,
+    new_version: bool = False,
 ) -> TrainResult:
     """Trains a compiled Keras model: stops it, survives, exports the best weights.
+
+    The model then has the best weights, also when the run was finished already.
 
     Args:
         model: compiled; or a function that returns one (needed over several devices, and
@@ -156,6 +166,8 @@ def train(
             `patience` and `stop`.
         verbose: 0 shows nothing.
         override: go on although options, data or environment differ from the recorded ones.
+        new_version: where they differ, set the run in `workdir` aside (in earlier/) and begin
+            anew; the next version is published beside the last.
 
     Raises:
         KerastrainError: something in the arguments, the data or the work directory must be
@@ -163,6 +175,7 @@ def train(
         Interrupted: SIGINT or SIGTERM; everything is saved.
     """
     began = time.monotonic()
+    check_alone()
     given = data if isinstance(data, Data) else _as_data(data, validation, test, task)
     chosen = _objective(objective, given, callbacks)
     rule = _rule(stop, patience, callbacks)
@@ -189,7 +202,8 @@ def train(
         jit=jit,
     )
     place = Workdir(workdir)
-    with _answering_signals() as signals, _checking_process(recorded_run(place)) as process:
+    recorded = None if new_version else recorded_run(place)
+    with _answering_signals() as signals, _checking_process(recorded) as process:
         from kerastrain.job import Job
 
         job = Job(
@@ -203,30 +217,58 @@ def train(
             callbacks=callbacks,
             verbose=verbose,
             override=override,
+            new_version=new_version,
         )
         return _run(job, place, signals, process, began=began)
 
 
-def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
+def run_recipe(
+    options: TrainOptions, *, override: bool = False, new_version: bool = False
+) -> TrainResult:
     """Trains a recipe; what `kerastrain train` does.
 
     Raises:
         KerastrainError: as `train`.
     """
     began = time.monotonic()
+    check_alone()
     # A command may be killed by a second Ctrl-C; in a notebook that would be its kernel.
     with _answering_signals(second_kills=True) as signals:
         workdir = Workdir(options.workdir)
         recorded = recorded_run(workdir)
-        if recorded is not None:
-            options = options.located_like(TrainOptions.from_json(recorded["given"]))
-            if workdir.result_file.exists():
-                result = read_json(workdir.result_file)
-                if is_same_command(options, recorded, result):
-                    return _result(workdir, result, already_finished=True)
-        with _checking_process(recorded) as process:
-            job = _recipe_job(options, override=override)
+        options, files = _as_recorded(options, recorded)
+        if recorded is not None and workdir.result_file.exists():
+            finished = _same_command(workdir, options, recorded, files)
+            if finished is not None and not (new_version and set(files) <= {RECIPE}):
+                return finished
+        with _checking_process(None if new_version else recorded) as process:
+            job = _recipe_job(options, files, override=override, new_version=new_version)
             return _run(job, workdir, signals, process, began=began)
+
+
+def _as_recorded(
+    options: TrainOptions, recorded: Mapping[str, Any] | None
+) -> tuple[TrainOptions, dict[str, Any]]:
+    """The options with the data's locations that they leave out, and the files they name."""
+    if recorded is None:
+        return options, look(options, {})
+    options = options.located_like(TrainOptions.from_json(recorded["given"]))
+    return options, look(options, recorded.get("files", {}))
+
+
+def _same_command(
+    workdir: Workdir, options: TrainOptions, recorded: Mapping[str, Any], files: Files
+) -> TrainResult | None:
+    """The result of a finished run, if these options and files are its own; without TensorFlow."""
+    result, before = read_json(workdir.result_file), recorded.get("files", {})
+    if differences(before, files) or not is_same_command(options, recorded, result, files):
+        return None
+    check_same_files(workdir, recorded, options, files, override=False)  # Says what is not known.
+    if before and files != before:
+        with contextlib.suppress(WorkdirError), workdir.lock():  # The next look is cheap again.
+            now = {"files": {**before, **files}}
+            write_json(workdir.run_file, {**read_json(workdir.run_file), **now})
+    return _result(workdir, result, already_finished=True)
 
 
 def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
@@ -238,13 +280,13 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
     Raises:
         KerastrainError: what would keep the run from training.
     """
+    check_alone()
     with _answering_signals() as signals:
         workdir = Workdir(options.workdir)
         recorded = recorded_run(workdir)
-        if recorded is not None:
-            options = options.located_like(TrainOptions.from_json(recorded["given"]))
+        options, files = _as_recorded(options, recorded)
         with _checking_process(recorded) as process, contextlib.ExitStack() as held:
-            job = _recipe_job(options, override=override)
+            job = _recipe_job(options, files, override=override)
             from kerastrain.session import Session
 
             if recorded is not None:
@@ -266,11 +308,13 @@ def find_learning_rate(options: TrainOptions) -> RangeTest:
     with _answering_signals():
         from kerastrain.assembly import Assembly
 
-        assembly = Assembly(_recipe_job(options, override=False), None)
+        assembly = Assembly(_recipe_job(options, {}), None)
         return assembly.range_test(assembly.load_data())
 
 
-def _recipe_job(options: TrainOptions, *, override: bool) -> Job:
+def _recipe_job(
+    options: TrainOptions, files: Files, *, override: bool = False, new_version: bool = False
+) -> Job:
     loaded = load_recipe(options.recipe)
     resolved = loaded.recipe.resolve(options)
     parse_criterion(resolved.stop_rule)  # Before TensorFlow is imported.
@@ -288,6 +332,8 @@ def _recipe_job(options: TrainOptions, *, override: bool) -> Job:
         recipe=options.recipe,
         recipe_sha256=loaded.source_sha256,
         override=override,
+        files=files,
+        new_version=new_version,
     )
     return job
 
@@ -302,30 +348,60 @@ def _checking_process(
 def _run(
     job: Job, workdir: Workdir, signals: Signals, process: FreshProcess | None, *, began: float
 ) -> TrainResult:
-    from kerastrain.session import Session
-
     workdir.create()
     with workdir.lock():
-        recorded = recorded_run(workdir)
-        if recorded is not None:
-            check_same_run(job, workdir, recorded)
-            if not workdir.result_file.exists():
-                job = finishing_what_was_begun(job, recorded)
-        if workdir.result_file.exists():
-            result = read_json(workdir.result_file)
-            if not is_to_go_on(job, workdir, result):
-                if recorded is not None:
-                    check_same_data(job, workdir, recorded)
-                return _result(workdir, result, already_finished=True)
-        elif job.options.more_epochs is not None and "ended_at_step" not in (recorded or {}):
-            raise OptionsError(
-                f"--more_epochs={job.options.more_epochs} goes on with a run that has ended; the "
-                f"one in {workdir} has not. Run the command without it first."
-            )
         starts = Starts(workdir, clock=began)
-        with _recorded_start(starts, signals):
-            session = Session(job, workdir, starts=starts, signals=signals, process=process)
-            return _result(workdir, session.run())
+        try:
+            return _go_on(job, workdir, signals, process, starts)
+        except ResumeError as error:
+            if not job.new_version:
+                raise
+            logger.info("%s", str(error).rpartition("\n")[0])
+            workdir.set_aside()
+            return _go_on(job, workdir, signals, process, Starts(workdir, clock=began))
+
+
+def _go_on(
+    job: Job, workdir: Workdir, signals: Signals, process: FreshProcess | None, starts: Starts
+) -> TrainResult:
+    """Begins the run, goes on with it, or finds it finished."""
+    from kerastrain.session import Session
+
+    recorded = recorded_run(workdir)
+    if recorded is not None:
+        process = None  # Known to work.
+        check_same_run(job, workdir, recorded)
+        if not workdir.result_file.exists():
+            job = finishing_what_was_begun(job, recorded)
+    session = Session(job, workdir, starts=starts, signals=signals, process=process)
+    if workdir.result_file.exists():
+        result = read_json(workdir.result_file)
+        if not is_to_go_on(job, workdir, result):
+            return _found_finished(session, recorded, result)
+    elif job.options.more_epochs is not None and "ended_at_step" not in (recorded or {}):
+        raise OptionsError(
+            f"--more_epochs={job.options.more_epochs} goes on with a run that has ended; the "
+            f"one in {workdir} has not. Run the command without it first."
+        )
+    with _recorded_start(starts, signals):
+        return _result(workdir, *session.run())
+
+
+def _found_finished(
+    session: Session, recorded: Mapping[str, Any] | None, result: Mapping[str, Any]
+) -> TrainResult:
+    """The result of a run that has ended; a program's own model gets its best weights."""
+    job, workdir, model = session.job, session.workdir, None
+    if job.recipe is None:
+        model = session.finished()
+        if job.verbose:
+            logger.warning(
+                "The run in %s has ended. Nothing was trained; the model has its best weights.",
+                workdir,
+            )
+    elif recorded is not None:
+        check_same_data(job, workdir, recorded)
+    return _result(workdir, result, model, already_finished=True)
 
 
 @contextlib.contextmanager
@@ -363,7 +439,11 @@ def _recorded_start(starts: Starts, signals: Signals) -> Iterator[None]:
 
 
 def _result(
-    workdir: Workdir, values: Mapping[str, Any], *, already_finished: bool = False
+    workdir: Workdir,
+    values: Mapping[str, Any],
+    model: keras.Model | None = None,
+    *,
+    already_finished: bool = False,
 ) -> TrainResult:
     return TrainResult(
         workdir=workdir.path,
@@ -375,6 +455,7 @@ def _result(
         export=workdir.path / values["export"],
         history=values["history"],
         already_finished=already_finished,
+        model=model,
     )
 
 

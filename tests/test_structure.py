@@ -29,6 +29,7 @@ LAYERS = (
     "data",
     "networks",
     "training",
+    "sources",
     "callbacks",
     "export",
     "outcome",

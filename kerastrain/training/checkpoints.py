@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from kerastrain.errors import CheckpointError, DiskFullError, WorkdirError
@@ -191,6 +192,27 @@ class CheckpointFolder:
             )
         status = self._checkpoint.restore(str(self.folder / f"{PREFIX}-{step}"))
         status.assert_consumed()
+
+
+def restore_best_weights(model: keras.Model, folder: Path, step: int) -> None:
+    """Gives a built model the weights that `kerastrain.EarlyStopping` kept of a step.
+
+    Raises:
+        CheckpointError: they are not there, are damaged, or belong to another model, which is
+            then as it was.
+    """
+    weights = model.weights
+    with tf.device("/cpu:0"):
+        copies = [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights]
+    described = [[w.path, list(w.shape), keras.backend.standardize_dtype(w.dtype)] for w in weights]
+    kept = CheckpointFolder(
+        folder,
+        tf.train.Checkpoint(model=copies),
+        describe=lambda: described,
+        keep=keep_newest(1),
+    )
+    kept.restore(step)
+    model.set_weights([copy.numpy() for copy in copies])
 
 
 def keep_newest(count: int) -> Keep:

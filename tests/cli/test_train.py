@@ -31,7 +31,7 @@ def started(monkeypatch):
     """Replaces the run itself; holds the (options, override) that it was started with."""
     calls = []
 
-    def run_recipe(options, *, override=False):
+    def run_recipe(options, *, override=False, new_version=False):
         calls.append((options, override))
         return RESULT
 
