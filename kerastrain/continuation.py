@@ -82,29 +82,26 @@ def check_same_files(
     *,
     override: bool,
 ) -> None:
-    """Raises ResumeError when a file that data or recipe are in differs from the recorded one.
-
-    What an earlier version of this package did not record is not compared; that is said.
-    """
-    before = recorded.get("files", {})
-    lines = differences(before, files)
-    if "files" not in recorded and files:
-        if RECIPE in files and recorded["recipe_sha256"] != _recipe_sha256(options):
-            lines = [f"{RECIPE}: {options.recipe} was edited, or comments in it"]
-        if workdir.result_file.exists():
-            logger.warning(
-                "The run in %s was recorded by an earlier version, without what its files hold; "
-                "whether that has changed is not known.",
-                workdir,
-            )
-    for role in before.keys() - files.keys():
-        logger.warning(
-            "%s: %s is not there, so whether it has changed is not known.",
-            role,
-            before[role]["at"],
-        )
+    """Raises ResumeError when a file that data or recipe are in differs from the recorded one."""
+    lines = differences(recorded.get("files", {}), files)
+    is_old = RECIPE in files and "files" not in recorded
+    if is_old and recorded["recipe_sha256"] != _recipe_sha256(options):
+        lines = [f"{RECIPE}: {options.recipe} was edited, or a comment in it"]
     what = "was trained by another recipe" if RECIPE in str(lines) else "was trained on other data"
     refuse_differences(workdir, what, lines, override=override)
+
+
+def say_what_is_not_known(workdir: Workdir, recorded: Mapping[str, Any], files: Files) -> None:
+    """Warns of files of a finished run that cannot be compared."""
+    if files and "files" not in recorded:
+        logger.warning(
+            "The run in %s was recorded by an earlier version of kerastrain, without what its "
+            "files hold; whether that has changed is not known.",
+            workdir,
+        )
+    for role in recorded.get("files", {}).keys() - files.keys():
+        at = recorded["files"][role]["at"]
+        logger.warning("%s is not there; whether the %s changed is not known.", at, role)
 
 
 def check_same_data(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> None:

@@ -176,7 +176,7 @@ class Inspection:
         fingerprints = data.split_fingerprints()
         self.fingerprint = joined_fingerprint(fingerprints)
         self.splits = {
-            name: f"{len(split):,} rows, {fingerprints[name][:12]}"
+            name: f"{len(split):,} rows of sha256 {fingerprints[name][:12]}"
             for name in fingerprints
             if (split := getattr(data, name)) is not None
         }
@@ -237,7 +237,9 @@ class Inspection:
         )
         step = describe_code(self.job.step)
         if is_other_code(self.recorded.get("step", step), step):
-            self._refuse("trains by another step", ["the code or a setting of the step function"])
+            self._refuse(
+                "trains by another step", ["its code, or a value that it uses, was changed"]
+            )
 
     def _check_training(
         self,

@@ -26,6 +26,7 @@ from kerastrain.continuation import (
     is_same_command,
     is_to_go_on,
     recorded_run,
+    say_what_is_not_known,
 )
 from kerastrain.data.source import Data, Examples, Task
 from kerastrain.errors import (
@@ -237,6 +238,8 @@ def run_recipe(
         workdir = Workdir(options.workdir)
         recorded = recorded_run(workdir)
         options, files = _as_recorded(options, recorded)
+        if recorded is not None and not (override or new_version):
+            check_same_files(workdir, recorded, options, files, override=False)
         if recorded is not None and workdir.result_file.exists():
             finished = _same_command(workdir, options, recorded, files)
             if finished is not None and not (new_version and set(files) <= {RECIPE}):
@@ -263,7 +266,7 @@ def _same_command(
     result, before = read_json(workdir.result_file), recorded.get("files", {})
     if differences(before, files) or not is_same_command(options, recorded, result, files):
         return None
-    check_same_files(workdir, recorded, options, files, override=False)  # Says what is not known.
+    say_what_is_not_known(workdir, recorded, files)
     if before and files != before:
         with contextlib.suppress(WorkdirError), workdir.lock():  # The next look is cheap again.
             now = {"files": {**before, **files}}
@@ -400,7 +403,13 @@ def _found_finished(
                 workdir,
             )
     elif recorded is not None:
+        say_what_is_not_known(workdir, recorded, job.files)
         check_same_data(job, workdir, recorded)
+    if job.override:
+        logger.warning(
+            "The run in %s has ended, so --override changes nothing; --new_version trains anew.",
+            workdir,
+        )
     return _result(workdir, result, model, already_finished=True)
 
 

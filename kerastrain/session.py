@@ -118,8 +118,8 @@ class Session:
         except CheckpointError as error:
             raise CheckpointError(
                 f"The run in {self.workdir} has ended, and its best weights cannot be given to the "
-                f"model, which is as it was: {error} What the run published is untouched, in "
-                f"{self.workdir.path / result['export']}."
+                f"model, which is as it was: {error} The published model is still there: load "
+                f"{self.workdir.path / result['export']}, or begin anew with new_version=True."
             ) from error
         return model
 
