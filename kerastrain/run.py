@@ -274,7 +274,9 @@ def _same_command(
     return _result(workdir, result, already_finished=True)
 
 
-def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
+def dry_run(
+    options: TrainOptions, *, override: bool = False, new_version: bool = False
+) -> list[str]:
     """Everything that `run_recipe` does before the first step; changes and writes nothing.
 
     Returns:
@@ -288,14 +290,21 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
         workdir = Workdir(options.workdir)
         recorded = recorded_run(workdir)
         options, files = _as_recorded(options, recorded)
-        with _checking_process(recorded) as process, contextlib.ExitStack() as held:
+        process_for = None if new_version else recorded
+        with _checking_process(process_for) as process, contextlib.ExitStack() as held:
             job = _recipe_job(options, files, override=override)
             from kerastrain.session import Session
 
-            if recorded is not None:
-                held.enter_context(workdir.lock())
-                check_same_run(job, workdir, recorded)
-            else:
+            try:
+                if recorded is not None:
+                    held.enter_context(workdir.lock())
+                    check_same_run(job, workdir, recorded)
+                    process = None  # Known to work.
+            except ResumeError:
+                if not new_version:
+                    raise
+                recorded = None
+            if recorded is None:
                 workdir = held.enter_context(workdir.rehearsal())
             starts = Starts(workdir)
             session = Session(job, workdir, starts=starts, signals=signals, process=process)

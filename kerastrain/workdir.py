@@ -145,9 +145,9 @@ class Workdir:
             ) from error
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
             raise WorkdirError(f"--workdir={self.path} cannot be read and written to.")
-        known = {"lock", "export", "earlier"} if self.earlier.exists() else {"lock"}
-        found = sorted({entry.name for entry in self.path.iterdir()} - known)
-        if found and not self.run_file.exists() and not _only_leftovers(found):
+        found = sorted(entry.name for entry in self.path.iterdir() if entry.name != "lock")
+        is_run = self.run_file.exists() or any(self.earlier.glob(f"*/{self.run_file.name}"))
+        if found and not is_run and not _only_leftovers(found):
             raise WorkdirError(
                 f"--workdir={self.path} holds something else than a kerastrain run "
                 f"({', '.join(found[:3])}{', …' if len(found) > 3 else ''}). "

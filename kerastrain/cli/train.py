@@ -237,11 +237,12 @@ def run(values: flags.FlagValues) -> int:
     # Only now, with the command line in order: this imports TensorFlow.
     from kerastrain.run import dry_run, run_recipe
 
+    how = {"override": values.override, "new_version": values.new_version}
     if values.dry_run:
-        print("\n".join(dry_run(options, override=values.override)))
+        print("\n".join(dry_run(options, **how)))
         print(f"All checks passed; nothing was trained. The run would be in {options.workdir}.")
         return 0
-    result = run_recipe(options, override=values.override, new_version=values.new_version)
+    result = run_recipe(options, **how)
     print("\n".join(summary_lines(result)))
     return 0
 

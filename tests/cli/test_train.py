@@ -35,7 +35,7 @@ def started(monkeypatch):
         calls.append((options, override))
         return RESULT
 
-    def dry_run(options, *, override=False):
+    def dry_run(options, *, override=False, new_version=False):
         return ["ok  labels  0 to 9"]
 
     replaced = SimpleNamespace(run_recipe=run_recipe, dry_run=dry_run)
