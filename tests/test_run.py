@@ -157,7 +157,13 @@ def with_units(units):
         (model, {"test": TEST}, "test: None recorded, 50 rows of"),
         (lambda: recompiled(keras.optimizers.Adam(0.5)), {}, "learning_rate: 0.01 recorded, 0.5"),
         (lambda: recompiled(keras.optimizers.SGD(0.01)), {}, "class_name: Adam recorded, SGD now"),
-        (lambda: recompiled(keras.optimizers.Adam(0.01), loss="mse"), {}, "loss.* recorded, mse"),
+        (
+            lambda: recompiled(
+                keras.optimizers.Adam(0.01), loss=keras.losses.SparseCategoricalCrossentropy()
+            ),
+            {},
+            "loss from_logits: True recorded, False now",
+        ),
         (lambda: with_units(16), {}, r"layer dense \(2 of 4\): units: 8 recorded, 16 now"),
         (model, {"step": nan_after(10)}, "another step"),
     ],
