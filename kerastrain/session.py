@@ -125,15 +125,21 @@ class Session:
 
     def _restore(self, found: Inspected, fitting: Fitting) -> None:
         """Goes back to the newest checkpoint, and says so if the model brought other weights."""
-        own, given = (self.recorded or {}).get("initial_weights"), found.identity["initial_weights"]
+        given = found.identity["initial_weights"]
+        known = [(self.recorded or {}).get("initial_weights", given)]
+        if self.workdir.result_file.exists():
+            known.append(read_json(self.workdir.result_file).get("weights", given))
         fitting.restore()
-        step = found.state.step
-        if step and own not in (None, given) and weights_sha256(found.state.model) != given:
+        if self._has_checkpoint and given not in (*known, weights_sha256(found.state.model)):
             logger.warning(
                 "The model's initial weights are not those that the run began with; they are not "
                 "used: the run goes on from its own, of step %s.",
-                f"{step:,}",
+                f"{found.state.step:,}",
             )
+
+    @property
+    def _has_checkpoint(self) -> bool:
+        return bool(CheckpointFiles(self.workdir.latest_checkpoints).steps())
 
     def _inspection(self) -> Inspection:
         return Inspection(self.job, self.workdir, self.recorded, process=self.process)
@@ -176,6 +182,8 @@ class Session:
         if self.recorded is None or self.job.override:
             self._write_splits(found.data)
             now |= found.identity
+        if not self._has_checkpoint:  # Then it begins, whatever a start that was killed had.
+            now["initial_weights"] = found.identity["initial_weights"]
         if self.job.files:
             again = look_again(self.options, self.job.files)
             now["files"] = {**now.get("files", {}), **again}
@@ -265,6 +273,7 @@ class Session:
             "best": best,
             "metrics": published.metrics,
             "learning_rate": _rate(found.state),
+            "weights": weights_sha256(found.state.model),
             "export": str(published.path.relative_to(self.workdir.path)),
             "given": self.job.given.to_json(),
             "resolved": self.options.to_json(),

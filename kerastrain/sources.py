@@ -75,36 +75,33 @@ def differences(recorded: Files, now: Files) -> list[str]:
     """
     return [
         f"{role}: {line}"
-        for role in recorded.keys() & now.keys()
-        if not has_same_content(recorded[role], now[role])
-        and (role == RECIPE or recorded[role]["at"] == now[role]["at"])
-        for line in _changes(recorded[role]["files"], now[role]["files"])
+        for role, one in recorded.items()
+        if role in now and (role == RECIPE or one["at"] == now[role]["at"])
+        for line in _changes(role, one, now[role])
     ]
 
 
 def has_same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the files are the same in the same order, whatever they are called."""
-    # Further modules of a recipe are no difference: something noted must have imported them.
-    pairs = list(zip(one["files"], other["files"], strict=False))
-    return len(pairs) == len(one["files"]) and all(_is_same(*pair) for pair in pairs)
+    return [e["sha256"] for e in one["files"]] == [e["sha256"] for e in other["files"]]
+
+
+def _changes(role: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if has_same_content(before, now):
+        return []
+    old, new = ({entry["name"]: entry for entry in one["files"]} for one in (before, now))
+    lines = [f"{name} is gone" for name in old if name not in new]
+    both = [name for name in old if name in new]
+    lines += [f"{n} has other content" for n in both if not _is_same(old[n], new[n])]
+    if role == RECIPE:  # A further module can only be imported by one that has changed, too.
+        return lines
+    return lines + [f"{name} is new" for name in new if name not in old] or ["in another order"]
 
 
 def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     code = one.get("code_sha256")
     same_code = code is not None and code == other.get("code_sha256")
     return bool(one["sha256"] == other["sha256"] or same_code)
-
-
-def _changes(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:
-    old, new = ({entry["name"]: entry for entry in entries} for entries in (before, now))
-    changed = [f"{name} is gone" for name in old if name not in new]
-    changed += [f"{name} is new" for name in new if name not in old]
-    changed += [
-        f"{name} has other content"
-        for name in old
-        if name in new and not _is_same(old[name], new[name])
-    ]
-    return changed or ["the files come in another order"]
 
 
 def _locations(options: TrainOptions) -> Iterator[tuple[str, str]]:
@@ -134,7 +131,7 @@ def _named(
     else:
         return []  # A name that means something to the recipe; or missing, as loading will say.
     if len(files) > MANY:
-        return [(f"{len(files):,} files", files)]
+        return [("a file among them", files)]
     return [(str(p.relative_to(place)) if place.is_dir() else p.name, [p]) for p in files]
 
 

@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from kerastrain.errors import CheckpointError, DiskFullError, WorkdirError
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles, Record
+from kerastrain.training.kept_variables import kept_variables
 from kerastrain.workdir import read_json, sync
 
 logger = logging.getLogger(__name__)
@@ -201,10 +202,10 @@ def restore_best_weights(model: keras.Model, folder: Path, step: int) -> None:
         CheckpointError: they are not there, are damaged, or belong to another model, which is
             then as it was.
     """
-    weights = model.weights
+    own = kept_variables(model)
     with tf.device("/cpu:0"):
-        copies = [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights]
-    described = [[w.path, list(w.shape), keras.backend.standardize_dtype(w.dtype)] for w in weights]
+        copies = [tf.Variable(tf.zeros(variable.shape, variable.dtype)) for _, variable in own]
+    described = [[path, list(variable.shape), variable.dtype.name] for path, variable in own]
     kept = CheckpointFolder(
         folder,
         tf.train.Checkpoint(model=copies),
@@ -212,7 +213,10 @@ def restore_best_weights(model: keras.Model, folder: Path, step: int) -> None:
         keep=keep_newest(1),
     )
     kept.restore(step)
-    model.set_weights([copy.numpy() for copy in copies])
+    values, count = [copy.numpy() for copy in copies], len(model.weights)
+    model.set_weights(values[:count])
+    for (_, variable), value in zip(own[count:], values[count:], strict=True):
+        variable.assign(value)
 
 
 def keep_newest(count: int) -> Keep:
