@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kerastrain.errors import OptionsError, WorkdirError
 from kerastrain.options import LOCATIONS, TABLE_LOCATIONS, TrainOptions
 from kerastrain.recipe import locate_recipe, source_sha256
+from kerastrain.sources import RECIPE, Files, differences, has_same_content
 from kerastrain.training.checkpoint_files import CheckpointFiles
 from kerastrain.training.stopping import Outcome, outcome, parse_criterion, read_evaluations
 from kerastrain.workdir import Workdir, read_json, refuse_differences
@@ -63,35 +64,80 @@ BUDGETS = ("max_epochs", "max_steps", "max_seconds", "more_epochs", "stop_rule")
 
 
 def is_same_command(
-    options: TrainOptions, recorded: Mapping[str, Any], result: Mapping[str, Any]
+    options: TrainOptions, recorded: Mapping[str, Any], result: Mapping[str, Any], files: Files
 ) -> bool:
-    """Whether nothing that matters differs, judged without running the recipe's file."""
+    """Whether nothing that matters differs, judged without running the recipe's file.
+
+    Args:
+        files: of the options, which do not differ from those recorded.
+    """
     before = TrainOptions.from_json(result["given"])
     return (
         not options.differences(before)
-        and has_same_locations(options, before)
+        and not _unknown_locations(options, before, recorded, files)
         and all(getattr(options, name) == getattr(before, name) for name in BUDGETS)
-        and recorded["recipe_sha256"] == source_sha256(locate_recipe(options.recipe))
+        and (RECIPE in files or recorded["recipe_sha256"] == _recipe_sha256(options))
     )
 
 
-def has_same_locations(options: TrainOptions, before: TrainOptions) -> bool:
-    """Whether all data are where they were."""
-    return all(getattr(options, name) == getattr(before, name) for name in LOCATIONS) and all(
-        getattr(options.table, name) == getattr(before.table, name) for name in TABLE_LOCATIONS
-    )
+def _recipe_sha256(options: TrainOptions) -> str:
+    return source_sha256(locate_recipe(options.recipe))
+
+
+def check_same_files(
+    workdir: Workdir,
+    recorded: Mapping[str, Any],
+    options: TrainOptions,
+    files: Files,
+    *,
+    override: bool,
+) -> None:
+    """Raises ResumeError when a file that data or recipe are in differs from the recorded one."""
+    lines = differences(recorded.get("files", {}), files)
+    is_old = RECIPE in files and "files" not in recorded
+    if is_old and recorded["recipe_sha256"] != _recipe_sha256(options):
+        lines = [f"{RECIPE}: {options.recipe} was edited, or a comment in it"]
+    what = "was trained by another recipe" if RECIPE in str(lines) else "was trained on other data"
+    refuse_differences(workdir, what, lines, override=override)
+
+
+def say_what_is_not_known(workdir: Workdir, recorded: Mapping[str, Any], files: Files) -> None:
+    """Warns of files of a finished run that cannot be compared."""
+    if files and "files" not in recorded:
+        logger.warning(
+            "The run in %s was recorded by an earlier version of kerastrain, without what its "
+            "files hold; whether that has changed is not known.",
+            workdir,
+        )
+    for role in recorded.get("files", {}).keys() - files.keys():
+        at = recorded["files"][role]["at"]
+        logger.warning("%s is not there; whether the %s changed is not known.", at, role)
 
 
 def check_same_data(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> None:
-    """Raises ResumeError when data that lie elsewhere now are not the recorded run's.
+    """Raises ResumeError when data that are not known by their files are not the recorded run's.
 
     The other checks of a run find that out by themselves; one that is finished makes none.
     """
-    if has_same_locations(job.options, TrainOptions.from_json(recorded["resolved"])):
+    before = TrainOptions.from_json(recorded["resolved"])
+    is_elsewhere = _unknown_locations(job.options, before, recorded, job.files)
+    if not is_elsewhere and not (job.new_version and set(job.files) <= {RECIPE}):
         return
     if job.load_data().fingerprint() != recorded["data_fingerprint"]:
         difference = ["the data's fingerprint differs"]
         refuse_differences(workdir, "was trained on other data", difference, override=job.override)
+
+
+def _unknown_locations(
+    options: TrainOptions, before: TrainOptions, recorded: Mapping[str, Any], files: Files
+) -> list[str]:
+    """Options for data that are elsewhere, and are not known to be the same files."""
+    known = recorded.get("files", {})
+    both = known.keys() & files.keys()
+    moved = [n for n in LOCATIONS if getattr(options, n) != getattr(before, n)]
+    tables = options.table, before.table
+    moved += [n for n in TABLE_LOCATIONS if len({getattr(table, n) for table in tables}) > 1]
+    return [n for n in moved if n not in both or not has_same_content(known[n], files[n])]
 
 
 def _asks_for_more(options: TrainOptions, before: TrainOptions) -> bool:
@@ -104,10 +150,9 @@ def _asks_for_more(options: TrainOptions, before: TrainOptions) -> bool:
 def check_same_run(job: Job, workdir: Workdir, recorded: Mapping[str, Any]) -> None:
     """Raises ResumeError when what is learned would differ from the recorded run."""
     before = TrainOptions.from_json(recorded["resolved"])
-    differences = [*job.options.differences(before), *_beyond_its_end(job, workdir, before)]
-    refuse_differences(workdir, "has other options", differences, override=job.override)
-    if recorded["recipe_sha256"] != job.recipe_sha256:
-        logger.warning("The recipe %s was edited since the run in %s began.", job.recipe, workdir)
+    lines = [*job.options.differences(before), *_beyond_its_end(job, workdir, before)]
+    refuse_differences(workdir, "has other options", lines, override=job.override)
+    check_same_files(workdir, recorded, job.options, job.files, override=job.override)
 
 
 def _beyond_its_end(job: Job, workdir: Workdir, before: TrainOptions) -> list[str]:

@@ -20,7 +20,7 @@ import keras
 
 from kerastrain.assembly import Assembly
 from kerastrain.callbacks.measurements import measurements_for
-from kerastrain.data.source import Data
+from kerastrain.data.source import Data, joined_fingerprint
 from kerastrain.export.fresh_process import FreshProcess
 from kerastrain.export.publishing import Rehearsal
 from kerastrain.job import Job
@@ -44,7 +44,14 @@ from kerastrain.training.environment import (
 )
 from kerastrain.training.evaluation import Evaluator
 from kerastrain.training.executor import Executor
-from kerastrain.training.identity import describe_model, model_differences
+from kerastrain.training.identity import (
+    describe_code,
+    describe_model,
+    differing,
+    is_other_code,
+    model_differences,
+    weights_sha256,
+)
 from kerastrain.training.retention import Retention
 from kerastrain.training.staging import Staging
 from kerastrain.training.state import TrainState
@@ -140,14 +147,27 @@ class Inspection:
                 "recipe_sha256": self.job.recipe_sha256,
                 "data": dict(data.description),
                 "data_fingerprint": self.fingerprint,
+                "splits": self.splits,
                 "environment": assembly.environment,
                 "found_learning_rate": assembly.found_rate,
                 "not_kept": self.not_kept,
                 "model": describe_model(state.model),
                 "callbacks": callback_settings(self.job.callbacks),
+                "step": describe_code(self.job.step),
+                "initial_weights": weights_sha256(state.model),
             },
             export_seconds=self._export_seconds(),
         )
+
+    def same_model(self, rate_at_end: float | None) -> keras.Model:
+        """The job's model, built, and as the run's first start had it; nothing else is looked at.
+
+        Raises:
+            ResumeError: the data or the model are not the recorded run's.
+        """
+        model = self.assembly.state(self._load_data()).model
+        self._check_model(model, rate_at_end)
+        return model
 
     def _export_seconds(self) -> float | None:
         """Of all that an export takes as well: everything but the range test."""
@@ -162,9 +182,17 @@ class Inspection:
 
     def _load_data(self) -> Data:
         data = self.assembly.load_data()
-        self.fingerprint = data.fingerprint()
+        fingerprints = data.split_fingerprints()
+        self.fingerprint = joined_fingerprint(fingerprints)
+        self.splits = {
+            name: f"{len(split):,} rows of sha256 {fingerprints[name][:12]}"
+            for name in fingerprints
+            if (split := getattr(data, name)) is not None
+        }
         if self.recorded is not None and self.recorded["data_fingerprint"] != self.fingerprint:
-            self._refuse("was trained on other data", ["the data's fingerprint differs"])
+            before = self.recorded.get("splits", {})
+            differences = differing(before, self.splits) or ["the data's fingerprint differs"]
+            self._refuse("was trained on other data", differences)
         return data
 
     def _settle_learning_rate(self, data: Data) -> None:
@@ -212,12 +240,24 @@ class Inspection:
         check("state", lambda: self._check_state(state, executor, evaluator))
         check("ids", lambda: check_ids(state, data))
         check("data", lambda: check_finite(state, self.assembly.step(model), data))
+        self._check_model(model)
         if self.recorded is not None:
-            differences = model_differences(self.recorded["model"], describe_model(model))
-            self._refuse("trains another model", differences)
             recorded = self.recorded.get("callbacks", {})
             differences = setting_differences(recorded, self.job.callbacks)
             self._refuse("has other callbacks", differences)
+
+    def _check_model(self, model: keras.Model, rate_at_end: float | None = None) -> None:
+        if self.recorded is None:
+            return
+        before, now = self.recorded["model"], describe_model(model)
+        self._refuse(
+            "trains another model", model_differences(before, now, rate_at_end=rate_at_end)
+        )
+        step = describe_code(self.job.step)
+        if is_other_code(self.recorded.get("step", step), step):
+            self._refuse(
+                "trains by another step", ["its code, or a value that it uses, was changed"]
+            )
 
     def _check_state(
         self, state: TrainState, executor: Executor, evaluator: Evaluator | None

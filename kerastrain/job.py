@@ -5,9 +5,9 @@ job = Job(name="digits", given=options, options=resolved, load_data=…, build_m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from kerastrain.data.source import Data
 from kerastrain.objective import Objective
@@ -28,6 +28,8 @@ class Job:
         given, options: as the user said, and with all defaults filled in.
         rule: when to stop, from a program; None: as the options say.
         recipe: name or path, None for a program's own model.
+        files: that data and recipe are in (`kerastrain.sources`), as this start found them.
+        new_version: a run that differs is set aside, and a new one begins.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Job:
     callbacks: Sequence[keras.callbacks.Callback] = ()
     verbose: int = 1
     override: bool = False
+    files: Mapping[str, Any] = field(default_factory=dict)
+    new_version: bool = False
 
     @property
     def objective(self) -> Objective:

@@ -331,6 +331,8 @@ def _meaning(name: str, value: Any) -> Any:
     if name in ("optimizer", "schedule"):
         call = parse_call(value, flag=name)
         return dataclasses.replace(call, name=call.name.lower())
+    if name == "recipe":
+        return value.rpartition("/")[2]  # What its file says is compared by `kerastrain.sources`.
     # JSON turns a tuple into a list; the setting is the same.
     return json.dumps(dict(value), sort_keys=True) if name == "settings" else value
 

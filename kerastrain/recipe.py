@@ -10,10 +10,13 @@ Those in `models/` go by name (`--recipe=mnist_cnn`), a user's own by its path
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import importlib.util
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     import keras
 
     from kerastrain.data.source import Data
+
+RECIPE_MODULE = "kerastrain_recipe_"
 
 
 @dataclass(frozen=True)
@@ -205,20 +210,70 @@ def locate_recipe(name_or_path: str) -> Path:
     return _models_folder() / f"{name_or_path}.py"
 
 
+def is_own(name_or_path: str) -> bool:
+    """Whether a recipe is a file of the user's, and none of those in `models/`."""
+    return name_or_path.endswith(".py") or "/" in name_or_path
+
+
 def source_sha256(path: Path) -> str:
-    """The hash of a recipe's file, by which an edit is noticed on resume."""
+    """The hash of a recipe's file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def code_sha256(path: Path) -> str | None:
+    """The hash of what a file says to Python: comments, docstrings and layout left out.
+
+    None for one that is no Python. Equal in one version of Python; others name things otherwise.
+    """
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return None
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def modules_beside(path: Path) -> list[str]:
+    """The files that a recipe's own modules were imported from, seen from its folder."""
+    folder = path.parent
+    return [str(file.relative_to(folder)) for _, file in _own_modules() if folder in file.parents]
+
+
+def _own_modules() -> list[tuple[str, Path]]:
+    """Name and file of the imported modules that are no library's, no recipe's and not ours."""
+    paths = sysconfig.get_paths()
+    libraries = {paths["stdlib"], paths["platstdlib"], os.path.dirname(__file__)}
+    found = [
+        (name, Path(file).resolve())
+        for name, module in list(sys.modules.items())
+        if (file := getattr(module, "__file__", None))
+        and not name.startswith((RECIPE_MODULE, "__main__"))
+    ]
+    return [
+        (name, file)
+        for name, file in found
+        if file.suffix == ".py"
+        and not {"site-packages", "dist-packages"} & set(file.parts)
+        and not any(str(parent) in libraries for parent in file.parents)
+    ]
 
 
 def load_recipe(name_or_path: str) -> LoadedRecipe:
     """Runs a recipe's file and returns its RECIPE.
+
+    The modules beside one of the user's own are found from here on, as a script finds them.
 
     Raises:
         RecipeError: not found, fails when it is run (file and line are named),
             or holds no RECIPE.
     """
     path = locate_recipe(name_or_path)
-    module_name = f"kerastrain_recipe_{path.stem}"
+    if is_own(name_or_path):
+        _find_modules_beside(path)
+    module_name = f"{RECIPE_MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None  # a .py file always has a spec
     assert spec.loader is not None
@@ -240,6 +295,18 @@ def load_recipe(name_or_path: str) -> LoadedRecipe:
             f"found {'none' if recipe is None else type(recipe).__name__}."
         )
     return LoadedRecipe(recipe, path.stem, path, source_sha256(path))
+
+
+def _find_modules_beside(path: Path) -> None:
+    """Puts the recipe's folder first on the path; modules by the names of its files are new."""
+    folder = path.parent
+    sys.path[:] = [str(folder), *(place for place in sys.path if place != str(folder))]
+    importlib.invalidate_caches()
+    beside = {entry.stem for entry in folder.iterdir()}
+    for name, _ in _own_modules():
+        # Of another recipe's folder, or as it was before an edit.
+        if name.partition(".")[0] in beside:
+            del sys.modules[name]
 
 
 def location_in(path: Path, error: BaseException) -> str:

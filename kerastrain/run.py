@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 from kerastrain.best_effort import best_effort_output
 from kerastrain.continuation import (
     check_same_data,
+    check_same_files,
     check_same_run,
     evaluating_as_recorded,
     finishing_what_was_begun,
     is_same_command,
     is_to_go_on,
     recorded_run,
+    say_what_is_not_known,
 )
 from kerastrain.data.places import check_places
 from kerastrain.data.source import Data, Examples, Task
@@ -36,6 +38,7 @@ from kerastrain.errors import (
     KerastrainError,
     OptionsError,
     RecipeError,
+    ResumeError,
     WorkdirError,
 )
 from kerastrain.export import fresh_process
@@ -49,13 +52,15 @@ from kerastrain.recipe import (
     location_in,
     shipped_recipes,
 )
+from kerastrain.sources import RECIPE, Files, differences, look
+from kerastrain.training.cluster import check_alone
 from kerastrain.training.signals import SignalReceived, Signals
 from kerastrain.training.starts import Starts
 from kerastrain.training.stopping import (
     Criterion,
     parse_criterion,
 )
-from kerastrain.workdir import Workdir, read_json
+from kerastrain.workdir import Workdir, read_json, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -64,6 +69,7 @@ if TYPE_CHECKING:
     from kerastrain.callbacks.early_stopping import EarlyStopping
     from kerastrain.export.fresh_process import FreshProcess
     from kerastrain.job import Job
+    from kerastrain.session import Session
     from kerastrain.training.range_test import RangeTest
     from kerastrain.training.steps import StepFunction
 
@@ -82,7 +88,8 @@ class TrainResult:
         metrics: of the exported model on the test split; {} without one.
         export: the version folder that was published.
         history: one record per evaluation: step, epoch, losses and metrics.
-        already_finished: whether this call found the run finished and did nothing.
+        already_finished: whether this call found the run finished and trained nothing.
+        model: with the best weights; None for a recipe's run that was finished already.
     """
 
     workdir: Path
@@ -94,6 +101,7 @@ class TrainResult:
     export: Path | None
     history: Sequence[Mapping[str, float]] = field(repr=False, default=())
     already_finished: bool = False
+    model: keras.Model | None = field(repr=False, default=None)
 
 
 def train(
@@ -128,8 +136,11 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
     override: bool = False,
+    new_version: bool = False,
 ) -> TrainResult:
     """Trains a compiled Keras model: stops it, survives, exports the best weights.
+
+    The model then has the best weights, also when the run was finished already.
 
     Args:
         model: compiled; or a function that returns one (needed over several devices, and
@@ -165,6 +176,8 @@ def train(
             `patience` and `stop`.
         verbose: 0 shows nothing.
         override: go on although options, data or environment differ from the recorded ones.
+        new_version: where they differ, set the run in `workdir` aside (in earlier/) and begin
+            anew; the next version is published beside the last.
 
     Raises:
         KerastrainError: something in the arguments, the data or the work directory must be
@@ -173,6 +186,7 @@ def train(
     """
     began = time.monotonic()
     _require_tensorflow()
+    check_alone()
     given = data if isinstance(data, Data) else _as_data(data, validation, test, task)
     chosen = _objective(objective, given, callbacks)
     rule = _rule(stop, patience, callbacks)
@@ -201,10 +215,11 @@ def train(
         jit=jit,
     )
     place = Workdir(workdir)
+    recorded = None if new_version else recorded_run(place)
     with (
         best_effort_output(remark="What is printed is lost from here on, the training goes on"),
         _answering_signals() as signals,
-        _checking_process(recorded_run(place)) as process,
+        _checking_process(recorded) as process,
     ):
         from kerastrain.job import Job
 
@@ -219,34 +234,66 @@ def train(
             callbacks=callbacks,
             verbose=verbose,
             override=override,
+            new_version=new_version,
         )
         return _run(job, place, signals, process, began=began)
 
 
-def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
+def run_recipe(
+    options: TrainOptions, *, override: bool = False, new_version: bool = False
+) -> TrainResult:
     """Trains a recipe; what `kerastrain train` does.
 
     Raises:
         KerastrainError: as `train`.
     """
     began = time.monotonic()
+    check_alone()
     # A command may be killed by a second Ctrl-C; in a notebook that would be its kernel.
     with _answering_signals(second_kills=True) as signals:
         workdir = Workdir(options.workdir)
         recorded = recorded_run(workdir)
-        if recorded is not None:
-            options = options.located_like(TrainOptions.from_json(recorded["given"]))
-            if workdir.result_file.exists():
-                result = read_json(workdir.result_file)
-                if is_same_command(options, recorded, result):
-                    return _result(workdir, result, already_finished=True)
+        options, files = _as_recorded(options, recorded)
+        if recorded is not None and not (override or new_version):
+            check_same_files(workdir, recorded, options, files, override=False)
+        if recorded is not None and workdir.result_file.exists():
+            finished = _same_command(workdir, options, recorded, files)
+            if finished is not None and not (new_version and set(files) <= {RECIPE}):
+                return finished
         with contextlib.ExitStack() as held:
-            loaded, process = _begun(options, workdir, recorded, held)
-            job = _recipe_job(loaded, options, override=override)
+            loaded, process = _begun(options, workdir, None if new_version else recorded, held)
+            job = _recipe_job(loaded, options, files, override=override, new_version=new_version)
             return _run(job, workdir, signals, process, began=began)
 
 
-def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
+def _as_recorded(
+    options: TrainOptions, recorded: Mapping[str, Any] | None
+) -> tuple[TrainOptions, dict[str, Any]]:
+    """The options with the data's locations that they leave out, and the files they name."""
+    if recorded is None:
+        return options, look(options, {})
+    options = options.located_like(TrainOptions.from_json(recorded["given"]))
+    return options, look(options, recorded.get("files", {}))
+
+
+def _same_command(
+    workdir: Workdir, options: TrainOptions, recorded: Mapping[str, Any], files: Files
+) -> TrainResult | None:
+    """The result of a finished run, if these options and files are its own; without TensorFlow."""
+    result, before = read_json(workdir.result_file), recorded.get("files", {})
+    if differences(before, files) or not is_same_command(options, recorded, result, files):
+        return None
+    say_what_is_not_known(workdir, recorded, files)
+    if before and files != before:
+        with contextlib.suppress(WorkdirError), workdir.lock():  # The next look is cheap again.
+            now = {"files": {**before, **files}}
+            write_json(workdir.run_file, {**read_json(workdir.run_file), **now})
+    return _result(workdir, result, already_finished=True)
+
+
+def dry_run(
+    options: TrainOptions, *, override: bool = False, new_version: bool = False
+) -> list[str]:
     """Everything that `run_recipe` does before the first step; changes and writes nothing.
 
     Returns:
@@ -255,21 +302,27 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
     Raises:
         KerastrainError: what would keep the run from training.
     """
+    check_alone()
     with _answering_signals() as signals:
         workdir = Workdir(options.workdir)
         recorded = recorded_run(workdir)
-        if recorded is not None:
-            options = options.located_like(TrainOptions.from_json(recorded["given"]))
+        options, files = _as_recorded(options, recorded)
         with contextlib.ExitStack() as held:
-            loaded, process = _begun(options, workdir, recorded, held)
-            job = _recipe_job(loaded, options, override=override)
+            loaded, process = _begun(options, workdir, None if new_version else recorded, held)
+            job = _recipe_job(loaded, options, files, override=override)
             from kerastrain.session import Session
 
-            if recorded is not None:
-                held.enter_context(workdir.lock())
-                job = evaluating_as_recorded(job, recorded)
-                check_same_run(job, workdir, recorded)
-            else:
+            try:
+                if recorded is not None:
+                    held.enter_context(workdir.lock())
+                    job = evaluating_as_recorded(job, recorded)
+                    check_same_run(job, workdir, recorded)
+                    process = None  # Known to work.
+            except ResumeError:
+                if not new_version:
+                    raise
+                recorded = None
+            if recorded is None:
                 workdir = held.enter_context(workdir.rehearsal())
             starts = Starts(workdir)
             session = Session(job, workdir, starts=starts, signals=signals, process=process)
@@ -286,7 +339,7 @@ def find_learning_rate(options: TrainOptions) -> RangeTest:
         loaded = _checked_recipe(options)
         from kerastrain.assembly import Assembly
 
-        assembly = Assembly(_recipe_job(loaded, options, override=False), None)
+        assembly = Assembly(_recipe_job(loaded, options, {}), None)
         return assembly.range_test(assembly.load_data())
 
 
@@ -317,7 +370,14 @@ def _checked_recipe(options: TrainOptions) -> LoadedRecipe:
     return loaded
 
 
-def _recipe_job(loaded: LoadedRecipe, options: TrainOptions, *, override: bool) -> Job:
+def _recipe_job(
+    loaded: LoadedRecipe,
+    options: TrainOptions,
+    files: Files,
+    *,
+    override: bool = False,
+    new_version: bool = False,
+) -> Job:
     resolved = loaded.recipe.resolve(options)
     from kerastrain.job import Job
 
@@ -333,6 +393,8 @@ def _recipe_job(loaded: LoadedRecipe, options: TrainOptions, *, override: bool) 
         recipe=options.recipe,
         recipe_sha256=loaded.source_sha256,
         override=override,
+        files=files,
+        new_version=new_version,
     )
     return job
 
@@ -347,31 +409,67 @@ def _checking_process(
 def _run(
     job: Job, workdir: Workdir, signals: Signals, process: FreshProcess | None, *, began: float
 ) -> TrainResult:
-    from kerastrain.session import Session
-
     workdir.create()
     with workdir.lock():
-        recorded = recorded_run(workdir)
-        if recorded is not None:
-            job = evaluating_as_recorded(job, recorded)
-            check_same_run(job, workdir, recorded)
-            if not workdir.result_file.exists():
-                job = finishing_what_was_begun(job, recorded)
-        if workdir.result_file.exists():
-            result = read_json(workdir.result_file)
-            if not is_to_go_on(job, workdir, result):
-                if recorded is not None:
-                    check_same_data(job, workdir, recorded)
-                return _result(workdir, result, already_finished=True)
-        elif job.options.more_epochs is not None and "ended_at_step" not in (recorded or {}):
-            raise OptionsError(
-                f"--more_epochs={job.options.more_epochs} goes on with a run that has ended; the "
-                f"one in {workdir} has not. Run the command without it first."
-            )
         starts = Starts(workdir, clock=began)
-        with _recorded_start(starts, signals):
-            session = Session(job, workdir, starts=starts, signals=signals, process=process)
-            return _result(workdir, session.run())
+        try:
+            return _go_on(job, workdir, signals, process, starts)
+        except ResumeError as error:
+            if not job.new_version:
+                raise
+            logger.info("%s", str(error).rpartition("\n")[0])
+            workdir.set_aside()
+            return _go_on(job, workdir, signals, process, Starts(workdir, clock=began))
+
+
+def _go_on(
+    job: Job, workdir: Workdir, signals: Signals, process: FreshProcess | None, starts: Starts
+) -> TrainResult:
+    """Begins the run, goes on with it, or finds it finished."""
+    from kerastrain.session import Session
+
+    recorded = recorded_run(workdir)
+    if recorded is not None:
+        process = None  # Known to work.
+        job = evaluating_as_recorded(job, recorded)
+        check_same_run(job, workdir, recorded)
+        if not workdir.result_file.exists():
+            job = finishing_what_was_begun(job, recorded)
+    session = Session(job, workdir, starts=starts, signals=signals, process=process)
+    if workdir.result_file.exists():
+        result = read_json(workdir.result_file)
+        if not is_to_go_on(job, workdir, result):
+            return _found_finished(session, recorded, result)
+    elif job.options.more_epochs is not None and "ended_at_step" not in (recorded or {}):
+        raise OptionsError(
+            f"--more_epochs={job.options.more_epochs} goes on with a run that has ended; the "
+            f"one in {workdir} has not. Run the command without it first."
+        )
+    with _recorded_start(starts, signals):
+        return _result(workdir, *session.run())
+
+
+def _found_finished(
+    session: Session, recorded: Mapping[str, Any] | None, result: Mapping[str, Any]
+) -> TrainResult:
+    """The result of a run that has ended; a program's own model gets its best weights."""
+    job, workdir, model = session.job, session.workdir, None
+    if job.recipe is None:
+        model = session.finished()
+        if job.verbose:
+            logger.warning(
+                "The run in %s has ended. Nothing was trained; the model has its best weights.",
+                workdir,
+            )
+    elif recorded is not None:
+        say_what_is_not_known(workdir, recorded, job.files)
+        check_same_data(job, workdir, recorded)
+    if job.override:
+        logger.warning(
+            "The run in %s has ended, so --override changes nothing; --new_version trains anew.",
+            workdir,
+        )
+    return _result(workdir, result, model, already_finished=True)
 
 
 @contextlib.contextmanager
@@ -409,7 +507,11 @@ def _recorded_start(starts: Starts, signals: Signals) -> Iterator[None]:
 
 
 def _result(
-    workdir: Workdir, values: Mapping[str, Any], *, already_finished: bool = False
+    workdir: Workdir,
+    values: Mapping[str, Any],
+    model: keras.Model | None = None,
+    *,
+    already_finished: bool = False,
 ) -> TrainResult:
     return TrainResult(
         workdir=workdir.path,
@@ -421,6 +523,7 @@ def _result(
         export=workdir.path / values["export"],
         history=values["history"],
         already_finished=already_finished,
+        model=model,
     )
 
 

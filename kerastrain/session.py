@@ -1,6 +1,7 @@
 """One run put together: data, model, state, loop, export. `kerastrain.run` is the way in.
 
-    result = Session(job, workdir, starts=starts, signals=signals, process=process).run()
+    session = Session(job, workdir, starts=starts, signals=signals, process=process)
+    result, model = session.run()
 
 Everything that can fail early does so before the first step, and before the record of
 the run in the work directory is changed.
@@ -14,9 +15,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import keras
 import numpy as np
 
 from kerastrain.data.source import Data
+from kerastrain.errors import CheckpointError
 from kerastrain.export.fresh_process import FreshProcess
 from kerastrain.export.publishing import publish, published_before
 from kerastrain.fitting import Fitting, Parts
@@ -24,13 +27,17 @@ from kerastrain.inspection import Inspected, Inspection
 from kerastrain.job import Job
 from kerastrain.options import Interval, checkpoint_interval
 from kerastrain.outcome import best_of, explanation, stop_report
+from kerastrain.sources import look_again
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles
+from kerastrain.training.checkpoints import restore_best_weights
 from kerastrain.training.executor import Executor
+from kerastrain.training.identity import weights_sha256
 from kerastrain.training.loop import Ended
 from kerastrain.training.plan import Plan, in_steps
 from kerastrain.training.rollback import read_rollbacks
 from kerastrain.training.signals import Signals
 from kerastrain.training.starts import Starts
+from kerastrain.training.state import TrainState
 from kerastrain.training.tuning import Choice, measure
 from kerastrain.workdir import Workdir, read_json, strict_json, write_bytes, write_json
 
@@ -65,8 +72,8 @@ class Session:
         self.recorded = read_json(workdir.run_file) if workdir.run_file.exists() else None
         self.process = process
 
-    def run(self) -> dict[str, Any]:
-        """Trains to an end and publishes; returns what `result.json` holds.
+    def run(self) -> tuple[dict[str, Any], keras.Model]:
+        """Trains to an end and publishes; returns what `result.json` holds, and the model.
 
         Raises:
             SignalReceived: everything is saved.
@@ -89,13 +96,50 @@ class Session:
             go_on_from=record["ended_at_step"] if self.options.more_epochs else None,
         )
         fitting = Fitting(self.job, self.workdir, parts, starts=self.starts, signals=self.signals)
-        fitting.restore()
+        self._restore(found, fitting)
         # Nothing stands in the way any more: a finished run that goes on is not finished.
         self.workdir.result_file.unlink(missing_ok=True)
         self.workdir.stopped_file.unlink(missing_ok=True)
         ended = fitting.run()
         self.starts.beat("exporting", step=ended.step)
-        return self._finish(found, fitting, ended)
+        return self._finish(found, fitting, ended), found.state.model
+
+    def finished(self) -> keras.Model:
+        """The model of a run that has ended, with its best weights; nothing is trained.
+
+        Raises:
+            ResumeError: data, model or step are not the run's own; the model is as it was.
+            CheckpointError: the best weights are not there any more, or damaged.
+        """
+        result = read_json(self.workdir.result_file)
+        model = self._inspection().same_model(result.get("learning_rate"))
+        try:
+            restore_best_weights(model, self.workdir.best_checkpoints, result["best"]["step"])
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"The run in {self.workdir} has ended, and its best weights cannot be given to the "
+                f"model, which is as it was: {error} The published model is still there: load "
+                f"{self.workdir.path / result['export']}, or begin anew with new_version=True."
+            ) from error
+        return model
+
+    def _restore(self, found: Inspected, fitting: Fitting) -> None:
+        """Goes back to the newest checkpoint, and says so if the model brought other weights."""
+        given = found.identity["initial_weights"]
+        known = [(self.recorded or {}).get("initial_weights", given)]
+        if self.workdir.result_file.exists():
+            known.append(read_json(self.workdir.result_file).get("weights", given))
+        fitting.restore()
+        if self._has_checkpoint and given not in (*known, weights_sha256(found.state.model)):
+            logger.warning(
+                "The model's initial weights are not those that the run began with; they are not "
+                "used: the run goes on from its own, of step %s.",
+                f"{found.state.step:,}",
+            )
+
+    @property
+    def _has_checkpoint(self) -> bool:
+        return bool(CheckpointFiles(self.workdir.latest_checkpoints).steps())
 
     def _inspection(self) -> Inspection:
         return Inspection(self.job, self.workdir, self.recorded, process=self.process)
@@ -138,6 +182,11 @@ class Session:
         if self.recorded is None or self.job.override:
             self._write_splits(found.data)
             now |= found.identity
+        if not self._has_checkpoint:  # Then it begins, whatever a start that was killed had.
+            now["initial_weights"] = found.identity["initial_weights"]
+        if self.job.files:
+            again = look_again(self.options, self.job.files)
+            now["files"] = {**now.get("files", {}), **again}
         if found.export_seconds is not None:
             now["export_seconds"] = found.export_seconds
         if now != self.recorded:
@@ -223,6 +272,8 @@ class Session:
             "epoch": fitting.parts.plan.epoch_at(ended.step),
             "best": best,
             "metrics": published.metrics,
+            "learning_rate": _rate(found.state),
+            "weights": weights_sha256(found.state.model),
             "export": str(published.path.relative_to(self.workdir.path)),
             "given": self.job.given.to_json(),
             "resolved": self.options.to_json(),
@@ -242,3 +293,10 @@ class Session:
         )
         write_json(self.workdir.result_file, result)
         return result
+
+
+def _rate(state: TrainState) -> float | None:
+    try:
+        return state.learning_rate
+    except AttributeError:  # keras.optimizers.MultiOptimizer has several.
+        return None

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 # Temporary folders for what is only tried.
 REHEARSAL = ".rehearsal-"
+# Of a run that is being set aside.
+PARTIAL = ".partial"
 
 
 class Workdir:
@@ -38,6 +40,7 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        self._made: list[Path] = []  # The folders that this object made, the innermost first.
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -116,6 +119,11 @@ class Workdir:
         """Holds NAME/VERSION/ folders, the shape that TensorFlow Serving expects."""
         return self.path / "export"
 
+    @property
+    def earlier(self) -> Path:
+        """Runs that a new one followed, each a work directory of its own."""
+        return self.path / "earlier"
+
     def create(self) -> None:
         """Makes the folder if need be, once it is found to be usable.
 
@@ -124,6 +132,8 @@ class Workdir:
         """
         self.check()
         try:
+            above = (self.path, *self.path.absolute().parents)
+            self._made += [path for path in above if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WorkdirError(
@@ -140,7 +150,8 @@ class Workdir:
         if not self.path.exists():
             return
         found = sorted(entry.name for entry in self.path.iterdir() if entry.name != "lock")
-        if found and not self.run_file.exists() and not _only_leftovers(found):
+        is_run = self.run_file.exists() or any(self.earlier.glob(f"*/{self.run_file.name}"))
+        if found and not is_run and not _only_leftovers(found):
             raise WorkdirError(
                 f"--workdir={self.path} holds something else than a kerastrain run "
                 f"({', '.join(found[:3])}{', …' if len(found) > 3 else ''}). "
@@ -172,23 +183,8 @@ class Workdir:
         Raises:
             WorkdirError: another process trains here; its pid, host and start are named.
         """
-        # flock is released by the system when the process dies, so no stale locks exist.
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = self._flocked(self.path / "lock")
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # held by another process
-                owner = os.read(descriptor, 1000).decode(errors="replace").strip()
-                raise WorkdirError(
-                    f"Another process already trains in {self.path} ({owner or 'unknown'}). "
-                    "Wait for it to end, or use another --workdir."
-                ) from None
-            except OSError as error:
-                raise WorkdirError(
-                    f"--workdir={self.path} is on a file system without locks "
-                    f"({error.strerror}), so a second trainer could not be kept out. "
-                    "Use a --workdir on another one."
-                ) from error
             started = time.strftime("%Y-%m-%d %H:%M:%S")
             text = f"pid {os.getpid()} on {socket.gethostname()}, since {started}\n"
             with contextlib.suppress(OSError):  # On a full disk nobody is told who trains.
@@ -196,9 +192,99 @@ class Workdir:
                 os.pwrite(descriptor, text.encode(), 0)
             for left in self.path.glob(f"{REHEARSAL}*"):  # by a start that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            yield
+            self._finish_setting_aside()
+            try:
+                yield
+            finally:
+                self._remove_if_unused()
         finally:
             os.close(descriptor)
+
+    def _flocked(self, file: Path) -> int:
+        """The descriptor of the locked file."""
+        while True:
+            try:
+                # flock is released by the system when the process dies, so no stale locks exist.
+                descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # `_remove_if_unused` of another start.
+                self.create()
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if file.exists() and os.path.samestat(os.fstat(descriptor), file.stat()):
+                    return descriptor
+                os.close(descriptor)
+            except BlockingIOError:  # held by another process
+                owner = os.read(descriptor, 1000).decode(errors="replace").strip()
+                os.close(descriptor)
+                raise WorkdirError(
+                    f"Another process already trains in {self.path} ({owner or 'unknown'}). "
+                    "Wait for it to end, or use another --workdir."
+                ) from None
+            except OSError as error:
+                os.close(descriptor)
+                raise WorkdirError(
+                    f"--workdir={self.path} is on a file system without locks "
+                    f"({error.strerror}), so a second trainer could not be kept out. "
+                    "Use a --workdir on another one."
+                ) from error
+
+    def _remove_if_unused(self) -> None:
+        """Takes away what this start made, when there is nothing in it."""
+        if os.listdir(self.path) == ["lock"]:
+            (self.path / "lock").unlink()
+            with contextlib.suppress(OSError):  # Another start has just made something.
+                for folder in self._made:
+                    folder.rmdir()
+
+    def set_aside(self) -> None:
+        """Moves the run to a folder of its own in `earlier/`, so that a new one can begin.
+
+        What it has published stays, and is in that folder too. Under the lock; killed meanwhile,
+        it is completed by the next start.
+
+        Raises:
+            WorkdirError: files cannot be moved.
+        """
+        name = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime(self.run_file.stat().st_mtime))
+        if self.starts_file.exists():
+            name = read_json(self.starts_file)["starts"][0]["began"][:19].replace(":", "-")
+        while (self.earlier / name).exists():
+            name += "+"
+        place = self.earlier / f"{name}{PARTIAL}"
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            # From now on it is no longer the run of this folder.
+            os.replace(self.run_file, place / self.run_file.name)
+            sync(place)
+        except OSError as error:
+            raise WorkdirError(f"{place} cannot be written: {error.strerror}.") from error
+        self._finish_setting_aside()
+        logger.info("The run that was in %s is in %s now.", self, self.earlier / name)
+
+    def _finish_setting_aside(self) -> None:
+        for place in self.earlier.glob(f"*{PARTIAL}"):
+            if not (place / self.run_file.name).exists():
+                continue  # Killed before anything was moved.
+            paths = [getattr(self, n) for n, v in vars(Workdir).items() if isinstance(v, property)]
+            names = {path.relative_to(self.path).parts[0] for path in paths}
+            for name in names - {self.exports.name, self.earlier.name}:
+                if (self.path / name).exists():
+                    os.replace(self.path / name, place / name)
+            if (place / self.result_file.name).exists():
+                version = read_json(place / self.result_file.name)["export"]
+                shutil.rmtree(place / version, ignore_errors=True)
+                if (self.path / version).exists():
+                    shutil.copytree(self.path / version, place / version, copy_function=_link)
+            place.rename(place.with_suffix(""))
+
+
+def _link(source: str, target: str) -> None:
+    """A copy that takes no space, where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def refuse_differences(
@@ -220,7 +306,8 @@ def refuse_differences(
     if not override:
         raise ResumeError(
             f"The run in {workdir} {what}:{listed}\n"
-            "Use a new --workdir, or go on all the same with --override."
+            "Begin anew with --new_version (this run is kept in the folder earlier/, what it "
+            "published stays), use a new --workdir, or go on all the same with --override."
         )
     logger.warning("The run in %s %s:%s", workdir, what, listed)
 

@@ -13,6 +13,7 @@ from kerastrain.recipe import (
     load_recipe,
     locate_recipe,
     location_in,
+    modules_beside,
     shipped_recipes,
 )
 
@@ -190,6 +191,45 @@ def test_an_error_elsewhere_is_located_by_the_recipes_own_line(written):
     with pytest.raises(TypeError) as raised:
         build(1)
     assert location_in(path, raised.value) == str(path)  # it passed no line of the file
+
+
+# Modules beside a recipe
+
+
+def with_helper(folder, units):
+    folder.mkdir(exist_ok=True)
+    (folder / "helper_beside.py").write_text(f"UNITS = {units}\n")
+    body = GOOD.replace("def load", "from helper_beside import UNITS\ndef load")
+    (folder / "mine.py").write_text(body.replace("64", "UNITS"))
+    return str(folder / "mine.py")
+
+
+@pytest.fixture
+def module_path(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("helper_beside", None)
+
+
+def test_a_recipe_finds_the_modules_beside_it(tmp_path, module_path):
+    path = with_helper(tmp_path / "a", 16)
+    assert load_recipe(path).recipe.settings == {"hidden": 16}
+    assert sys.path[0] == str(tmp_path / "a")  # And so does the process that checks exports.
+    assert modules_beside(Path(path)) == ["helper_beside.py"]
+
+
+def test_a_module_is_the_one_beside_the_recipe_as_it_is_now(tmp_path, module_path):
+    first, other = with_helper(tmp_path / "a", 16), with_helper(tmp_path / "b", 2)
+    load_recipe(first)
+    assert load_recipe(other).recipe.settings == {"hidden": 2}
+    with_helper(tmp_path / "b", 300)
+    assert load_recipe(other).recipe.settings == {"hidden": 300}
+
+
+def test_shipped_recipes_change_no_path(module_path):
+    before = list(sys.path)
+    load_recipe("digits")
+    assert sys.path == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from checked_here import check_here
 
 import kerastrain
 from kerastrain.errors import (
+    CheckpointError,
     DataError,
     KerastrainError,
     ObjectiveError,
@@ -20,6 +22,7 @@ from kerastrain.errors import (
     WorkdirError,
 )
 from kerastrain.export.manifest import read_manifest
+from kerastrain.workdir import read_json
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 300).astype(np.int32)
@@ -57,6 +60,15 @@ def checked_here(monkeypatch):
     check_here(monkeypatch)
 
 
+def nan_after(bad_step):
+    def step(state, batch):
+        loss = kerastrain.supervised_step(state, batch)
+        reached = state.optimizer.iterations > bad_step
+        return tf.where(reached, tf.constant(float("nan")), loss)
+
+    return step
+
+
 class Crash(Exception):
     pass
 
@@ -84,19 +96,141 @@ def test_a_run_ends_with_its_best_weights_published_and_measured(tmp_path):
     assert accuracy == pytest.approx(result.metrics["accuracy"])
 
 
-def test_the_same_call_again_does_nothing_and_says_so(tmp_path):
-    first = train(tmp_path / "run")
+def loss_on(net):
+    return net.evaluate(*VALIDATION, verbose=0, return_dict=True)["loss"]
+
+
+def weights_of(net):
+    return [array.tobytes() for array in net.get_weights()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The work directory of a finished run; tests leave it as it is."""
+    place = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        check_here(patch)
+        train(place)
+    return place
+
+
+def test_the_same_call_again_trains_nothing_and_gives_the_model_the_best_weights(tmp_path):
+    net = model()
+    first = train(tmp_path / "run", model=net)
+    assert first.model is net
     files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-    again = train(tmp_path / "run")
-    assert again.already_finished and not first.already_finished
-    assert (again.step, again.best, again.export) == (first.step, first.best, first.export)
+    # The cell is run again: with the model that the first call trained, and with a new one.
+    for same in (net, model(), model):
+        again = train(tmp_path / "run", model=same)
+        assert again.already_finished and not first.already_finished
+        assert (again.step, again.best, again.export) == (first.step, first.best, first.export)
+        assert loss_on(again.model) == pytest.approx(first.best["value"], rel=1e-5)
+        assert again.model is same or same is model
     # Only the lock's note of who looked last is new.
     changed = {p.name for p in files if p.stat().st_mtime_ns != files[p]}
     assert changed <= {"lock"}
-    with pytest.raises(ResumeError, match=r"batch_size: 32 recorded, 16 now"):
-        train(tmp_path / "run", batch_size=16)
     longer = train(tmp_path / "run", max_epochs=8)
     assert longer.step == 8 * 7 and longer.export.name == "2"
+
+
+def recompiled(optimizer, **settings):
+    net = model()
+    net.compile(optimizer, settings.get("loss", net.loss), metrics=["accuracy"])
+    return net
+
+
+def with_units(units):
+    features = keras.Input((3,), name="features")
+    x = keras.layers.Dense(units, activation="relu")(features)
+    x = keras.layers.Dropout(0.1)(x)
+    net = keras.Model(features, keras.layers.Dense(3, name="logits")(x))
+    net.compile(keras.optimizers.Adam(0.01), model().loss, metrics=["accuracy"])
+    return net
+
+
+@pytest.mark.parametrize(
+    ("make", "changed", "told"),
+    [
+        (model, {"batch_size": 16}, "batch_size: 32 recorded, 16 now"),
+        (
+            model,
+            {"validation": (VALIDATION[0] + 1, VALIDATION[1])},
+            r"data:\n  validation: 50 rows",
+        ),
+        (model, {"test": TEST}, "test: None recorded, 50 rows of"),
+        (lambda: recompiled(keras.optimizers.Adam(0.5)), {}, "learning_rate: 0.01 recorded, 0.5"),
+        (lambda: recompiled(keras.optimizers.SGD(0.01)), {}, "class_name: Adam recorded, SGD now"),
+        (
+            lambda: recompiled(
+                keras.optimizers.Adam(0.01), loss=keras.losses.SparseCategoricalCrossentropy()
+            ),
+            {},
+            "loss from_logits: True recorded, False now",
+        ),
+        (lambda: with_units(16), {}, r"layer dense \(2 of 4\): units: 8 recorded, 16 now"),
+        (model, {"step": nan_after(10)}, "another step"),
+    ],
+)
+def test_a_finished_run_refuses_what_differs_and_leaves_the_model_alone(
+    finished, make, changed, told
+):
+    net = make()
+    before = weights_of(net)
+    with pytest.raises(ResumeError, match=told):
+        train(finished, model=net, **changed)
+    assert weights_of(net) == before
+
+
+def test_best_weights_that_are_gone_are_an_error_that_says_what_is_left(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "best")
+    net = model()
+    before = weights_of(net)
+    with pytest.raises(CheckpointError, match=r"load .*export/run/1, or begin anew") as raised:
+        train(tmp_path / "run", model=net)
+    assert weights_of(net) == before and "\n" not in str(raised.value)
+
+
+def test_a_new_version_is_trained_when_something_differs_and_only_then(tmp_path):
+    first = train(tmp_path / "run", max_epochs=2)
+    assert train(tmp_path / "run", max_epochs=2, new_version=True).already_finished
+    other = {"validation": (VALIDATION[0] + 1, VALIDATION[1]), "new_version": True}
+    with pytest.raises(Crash):
+        train(tmp_path / "run", callbacks=[CrashAt(3)], **other)
+    # The same call goes on with the new run.
+    second = train(tmp_path / "run", **other)
+    assert not second.already_finished and second.step == 6 * 7
+    assert (first.export.name, second.export.name) == ("1", "2")
+    (earlier,) = (tmp_path / "run" / "earlier").iterdir()
+    kept = read_json(earlier / "result.json")
+    assert kept["best"] == first.best
+    assert (earlier / kept["export"] / "saved_model.pb").exists()
+
+
+def test_other_initial_weights_are_no_other_run_but_are_told(tmp_path, caplog):
+    net = model()
+    with pytest.raises(Crash):
+        train(tmp_path / "run", model=net, callbacks=[CrashAt(2)])
+    with pytest.raises(Crash):  # The model of the run itself has its weights.
+        train(tmp_path / "run", model=net, callbacks=[CrashAt(3)])
+    assert "initial weights" not in caplog.text
+    other = model()
+    other.layers[1].kernel.assign(other.layers[1].kernel * 2)
+    assert train(tmp_path / "run", model=other).step == 42
+    assert "initial weights are not those that the run began with" in caplog.text
+
+
+def test_a_run_recorded_by_an_earlier_version_goes_on(tmp_path):
+    with pytest.raises(Crash):
+        train(tmp_path / "run", callbacks=[CrashAt(2)])
+    file = tmp_path / "run" / "run.json"
+    run = json.loads(file.read_text())
+    for name in ("splits", "step", "initial_weights"):
+        del run[name]
+    for name in ("graph", "layer_list", "layer_settings", "code", "is_trained"):
+        del run["model"][name]
+    file.write_text(json.dumps(run))
+    assert train(tmp_path / "run").step == 42
 
 
 def test_a_crashed_run_goes_on_exactly_with_keras_callbacks_where_they_were(tmp_path):
@@ -164,15 +298,6 @@ def test_validation_data_that_are_missing_are_missed_by_name(tmp_path):
 def test_without_validation_the_training_loss_is_the_objective(tmp_path):
     result = train(tmp_path / "run", validation=None, max_epochs=2)
     assert result.best["name"] == "loss"
-
-
-def nan_after(bad_step):
-    def step(state, batch):
-        loss = kerastrain.supervised_step(state, batch)
-        reached = state.optimizer.iterations > bad_step
-        return tf.where(reached, tf.constant(float("nan")), loss)
-
-    return step
 
 
 def test_a_loss_that_is_not_finite_stops_there_and_publishes_the_best_before(tmp_path):

@@ -30,6 +30,7 @@ LAYERS = (
     "data",
     "networks",
     "training",
+    "sources",
     "callbacks",
     "export",
     "outcome",

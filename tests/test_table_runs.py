@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +73,49 @@ def test_a_finished_run_is_not_one_on_other_test_rows(finished, tmp_path):
     other = write(tmp_path / "other.csv", seed=2, rows=80)
     with pytest.raises(ResumeError, match="other data"):
         run_recipe(changed(finished, test_data=other))
+
+
+def test_a_finished_run_is_not_one_on_a_file_that_was_replaced(finished, tmp_path):
+    shutil.copytree(finished.workdir, tmp_path / "run")
+    # Categories of other names are encoded to the same numbers.
+    for names in (("sand", "SAND"), ("SAND", "sand")):
+        replace_text(Path(finished.data), *names)
+        options = dataclasses.replace(finished, workdir=str(tmp_path / "run"))
+        if names[1] == "SAND":
+            with pytest.raises(ResumeError, match=r"data: data.csv has other content\nBegin anew"):
+                run_recipe(options)
+            assert run_recipe(options, override=True).already_finished
+            result = run_recipe(options, new_version=True)
+            assert result.export.name == "2" and not result.already_finished
+            assert run_recipe(options, new_version=True).already_finished
+    assert run_recipe(finished).already_finished
+
+
+def replace_text(path, old, new):
+    before = path.stat()
+    path.write_text(path.read_text().replace(old, new))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_finished_run_of_an_earlier_version_says_what_it_does_not_know(
+    finished, tmp_path, caplog
+):
+    shutil.copytree(finished.workdir, tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    recorded = json.loads(file.read_text())
+    del recorded["files"]
+    file.write_text(json.dumps(recorded))
+    options = dataclasses.replace(finished, workdir=str(tmp_path / "run"))
+    assert run_recipe(options).already_finished
+    assert "without what its files hold" in caplog.text
+
+
+def test_data_that_are_gone_leave_a_finished_run_finished(finished, tmp_path, caplog):
+    path = Path(finished.data)
+    path.rename(tmp_path / "gone.csv")
+    assert run_recipe(finished).already_finished
+    assert "is not there; whether the data changed is not known" in caplog.text
+    (tmp_path / "gone.csv").rename(path)
 
 
 def test_a_finished_run_is_one_on_the_same_rows_elsewhere(finished, tmp_path):

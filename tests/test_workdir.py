@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import fcntl
 import json
@@ -144,6 +145,79 @@ def test_a_file_system_without_locks_is_named(workdir, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(WorkdirError, match=r"without locks \(No locks available\)"), workdir.lock():
         pytest.fail("trained without a lock")
+
+
+def test_a_start_that_wrote_nothing_leaves_nothing(tmp_path):
+    workdir = Workdir(tmp_path / "a" / "b")
+    workdir.create()
+    with pytest.raises(ZeroDivisionError), workdir.lock():
+        _ = 1 / 0
+    assert not os.listdir(tmp_path)
+
+
+def test_a_folder_that_was_there_or_is_used_stays(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name, used in (("there", False), ("used", True)):
+        workdir = Workdir(tmp_path / name)
+        workdir.create()
+        with workdir.lock():
+            if used:
+                write_json(workdir.run_file, {})
+    assert not os.listdir(tmp_path / "there")
+    assert sorted(os.listdir(tmp_path / "used")) == ["lock", "run.json"]
+
+
+def test_a_start_whose_folder_another_took_away_makes_it_again(tmp_path):
+    one, other = Workdir(tmp_path / "run"), Workdir(tmp_path / "run")
+    one.create()
+    other.create()
+    with one.lock():
+        pass
+    assert not (tmp_path / "run").exists()
+    with other.lock():
+        write_json(other.run_file, {})
+        with pytest.raises(WorkdirError, match="Another process"), one.lock():
+            pytest.fail("the lock was given twice")
+
+
+# A run that makes room for a new one
+
+
+def run_with_an_export(workdir):
+    for name in ("run", "starts", "stopped"):
+        write_json(workdir.path / f"{name}.json", {"starts": [{"began": "2026-01-02T03:04:05.6Z"}]})
+    version = workdir.exports / "m" / "1"
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").write_bytes(b"model")
+    (workdir.path / "notes.txt").write_text("mine")
+    write_json(workdir.result_file, {"export": "export/m/1"})
+
+
+@pytest.mark.parametrize("killed_after", [None, *range(4)])
+def test_a_run_set_aside_is_whole_whenever_that_was_killed(workdir, monkeypatch, killed_after):
+    run_with_an_export(workdir)
+    moves, replace = iter(range(99)), os.replace
+
+    def killed(source, target):
+        if next(moves) == killed_after:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt), workdir.lock():
+        patch.setattr(os, "replace", killed)
+        workdir.set_aside()
+    workdir.create()  # Still known for a run's folder.
+    with workdir.lock():
+        if killed_after == 0:
+            assert workdir.run_file.exists()  # It had not begun.
+            workdir.set_aside()
+    assert sorted(os.listdir(workdir)) == ["earlier", "export", "lock", "notes.txt"]
+    earlier = Workdir(workdir.earlier / "2026-01-02T03-04-05")
+    assert sorted(os.listdir(earlier)) == [
+        "export", "result.json", "run.json", "starts.json", "stopped.json"
+    ]  # fmt: skip
+    assert (earlier.exports / "m" / "1" / "saved_model.pb").read_bytes() == b"model"
+    assert (workdir.exports / "m" / "1" / "saved_model.pb").exists()
 
 
 # Files

@@ -106,11 +106,16 @@ def restored(
     assembly = _assembly(workdir, recorded, chosen)
     state = assembly.state(data)
     _check_same_model(recorded, state.model)
+    from kerastrain.training.checkpoints import (
+        CheckpointFolder,
+        keep_newest,
+        restore_best_weights,
+    )
+
     if chosen.folder == _best(workdir):
-        _restore_best(state.model, chosen)
+        restore_best_weights(state.model, chosen.folder, chosen.step)
         yield state.model
         return
-    from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
     from kerastrain.training.staging import Staging
 
     staging = Staging(state)
@@ -164,25 +169,3 @@ def _check_same_model(recorded: Mapping[str, Any], model: keras.Model) -> None:
             + "\n  ".join(differences)
             + "\nUndo the changes of the recipe; what the run published before is untouched."
         )
-
-
-def _restore_best(model: keras.Model, chosen: Chosen) -> None:
-    """As `kerastrain.EarlyStopping` keeps them: the model's weights, by position."""
-    import keras
-    import tensorflow as tf
-
-    from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
-
-    with tf.device("/cpu:0"):
-        copies = [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in model.weights]
-    described = [
-        [w.path, list(w.shape), keras.backend.standardize_dtype(w.dtype)] for w in model.weights
-    ]
-    folder = CheckpointFolder(
-        chosen.folder,
-        tf.train.Checkpoint(model=copies),
-        describe=lambda: described,
-        keep=keep_newest(1),
-    )
-    folder.restore(chosen.step)
-    model.set_weights([copy.numpy() for copy in copies])

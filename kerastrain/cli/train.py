@@ -229,7 +229,14 @@ flags.DEFINE_boolean(
     "started with. It is then no longer exactly the run that it would have been.",
     flag_values=FLAGS,
 )
-
+flags.DEFINE_boolean(
+    "new_version",
+    False,
+    "Where data, recipe or options differ from those of the run in --workdir, set it aside (in the "
+    "folder earlier/) and train anew; the next version is published beside the last. Where "
+    "nothing differs, or to go on with an interrupted one, it changes nothing.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_boolean(
     "dry_run",
     False,
@@ -246,11 +253,12 @@ def run(values: flags.FlagValues) -> int:
     # Only now, with the command line in order: this imports TensorFlow.
     from kerastrain.run import dry_run, run_recipe
 
+    how = {"override": values.override, "new_version": values.new_version}
     if values.dry_run:
-        print("\n".join(dry_run(options, override=values.override)))
+        print("\n".join(dry_run(options, **how)))
         print(f"All checks passed; nothing was trained. The run would be in {options.workdir}.")
         return 0
-    result = run_recipe(options, override=values.override)
+    result = run_recipe(options, **how)
     print("\n".join(summary_lines(result)))
     return 0
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "Prove exact resume: kill a training many times and compare every byte."
 # An end by the clock is not the same twice, and the others are about one run of many starts.
-LEFT_OUT = ("workdir", "override", "dry_run", "more_epochs", "max_seconds")
+LEFT_OUT = ("workdir", "override", "new_version", "dry_run", "more_epochs", "max_seconds")
 FLAGS = copy.deepcopy(train.FLAGS)
 for _name in LEFT_OUT:
     delattr(FLAGS, _name)

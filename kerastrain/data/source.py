@@ -163,11 +163,17 @@ class Data:
 
     def fingerprint(self) -> str:
         """A hash over all splits; equal for equal data wherever they lie."""
-        parts = [
-            "" if split is None else split.fingerprint()
-            for split in (self.train, self.validation, self.test)
-        ]
-        return hashlib.sha256(";".join(parts).encode()).hexdigest()
+        return joined_fingerprint(self.split_fingerprints())
+
+    def split_fingerprints(self) -> dict[str, str]:
+        """A hash of each split, "" of one that is not there."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: "" if s is None else s.fingerprint() for name, s in splits.items()}
 
     def with_encoder(self, encoder: keras.Model) -> Data:
         return dataclasses.replace(self, encoder=encoder)
+
+
+def joined_fingerprint(splits: Mapping[str, str]) -> str:
+    """The fingerprint of data, from those of all their splits."""
+    return hashlib.sha256(";".join(splits.values()).encode()).hexdigest()

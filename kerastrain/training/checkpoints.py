@@ -19,10 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from kerastrain.errors import CheckpointError, DiskFullError, WorkdirError
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles, Record
+from kerastrain.training.kept_variables import kept_variables
 from kerastrain.workdir import read_json, sync, without_patterns
 
 logger = logging.getLogger(__name__)
@@ -191,6 +193,30 @@ class CheckpointFolder:
             )
         with without_patterns(self.folder) as folder:
             self._checkpoint.restore(f"{folder}/{PREFIX}-{step}").assert_consumed()
+
+
+def restore_best_weights(model: keras.Model, folder: Path, step: int) -> None:
+    """Gives a built model the weights that `kerastrain.EarlyStopping` kept of a step.
+
+    Raises:
+        CheckpointError: they are not there, are damaged, or belong to another model, which is
+            then as it was.
+    """
+    own = kept_variables(model)
+    with tf.device("/cpu:0"):
+        copies = [tf.Variable(tf.zeros(variable.shape, variable.dtype)) for _, variable in own]
+    described = [[path, list(variable.shape), variable.dtype.name] for path, variable in own]
+    kept = CheckpointFolder(
+        folder,
+        tf.train.Checkpoint(model=copies),
+        describe=lambda: described,
+        keep=keep_newest(1),
+    )
+    kept.restore(step)
+    values, count = [copy.numpy() for copy in copies], len(model.weights)
+    model.set_weights(values[:count])
+    for (_, variable), value in zip(own[count:], values[count:], strict=True):
+        variable.assign(value)
 
 
 def keep_newest(count: int) -> Keep:

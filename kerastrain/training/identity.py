@@ -10,9 +10,14 @@ learning rate or a loss; their configurations can.
 from __future__ import annotations
 
 import contextlib
+import difflib
+import dis
+import functools
 import hashlib
 import json
 import re
+import sys
+import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,32 +25,214 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 
+# So many differences between layers are shown.
+SHOWN = 8
+# Of a layer with more settings only a digest is recorded.
+LARGE = 80
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
 
 def describe_model(model: keras.Model) -> dict[str, Any]:
-    """{"layers": digest, "optimizer …": setting, …, "loss …": setting, …}, plain values.
+    """What a run's record holds of a model: plain values, the settings of equal layers once.
 
-    What cannot be serialised (a class without `get_config`, say) is left out, and so is
-    the optimizer of a model that was trained before, whose learning rate may be on its way.
+    What cannot be serialised (a class without `get_config`, say) is left out.
     """
     compiled = _serialised(model.get_compile_config) or {}
-    layers = _serialised(model.get_config)
-    parts = {"loss": compiled.get("loss")}
-    # By NumPy, since over several replicas it is no plain variable.
-    if int(model.optimizer.iterations.numpy()) == 0:
-        parts["optimizer"] = compiled.get("optimizer")
-    described = {} if layers is None else {"layers": _digest(layers)}
-    for name, part in parts.items():
-        described.update(_flat(name, part))
+    config = _serialised(model.get_config)
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    settings: list[dict[str, Any]] = []
+    described = {
+        "layers": _digest(config),  # What earlier versions wrote alone.
+        "graph": _digest(_without_lambdas(config)),
+        "layer_list": [
+            [_unnumbered(each.name), type(each).__name__, _place(_settings(each), settings)]
+            for each in layers
+        ],
+        "layer_settings": settings,
+        "code": _code_of([*map(type, [model, *layers]), model.loss]),
+        # By NumPy, since over several replicas it is no plain variable.
+        "is_trained": int(model.optimizer.iterations.numpy()) > 0,
+    }
+    # Not as it was given to compile: "adam" is Adam().
+    optimizer = {"class_name": type(model.optimizer).__name__}
+    optimizer |= _serialised(model.optimizer.get_config) or {}
+    parts = {"optimizer": optimizer, "loss": compiled.get("loss")}
+    for name, part in {**parts, "loss_weights": compiled.get("loss_weights")}.items():
+        described.update(_flat(name, _without_lambdas(part)))
     return described
 
 
-def model_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Lines "optimizer learning_rate: 0.01 recorded, 0.5 now" for what both say differently."""
-    return [
-        f"{name}: {recorded[name]} recorded, {value} now"
-        for name, value in now.items()
-        if name in recorded and recorded[name] != value
+def model_differences(
+    recorded: Mapping[str, Any], now: Mapping[str, Any], *, rate_at_end: float | None = None
+) -> list[str]:
+    """Lines "optimizer learning_rate: 0.01 recorded, 0.5 now" for what both say differently.
+
+    The learning rate of a model that was trained before may be on its way.
+
+    Args:
+        rate_at_end: the one that the run left it with, if that is known.
+    """
+    is_whole, rate = "layer_list" in recorded, "optimizer learning_rate"
+    before, after = dict(recorded), dict(now)
+    at_end = None if rate_at_end is None else _rounded(rate_at_end)
+    if now["is_trained"] and at_end in (None, now.get(rate)):
+        before[rate] = after[rate] = None
+    if not is_whole:  # By an earlier version: what both say.
+        both = {*recorded} & {*now}
+        return differing({n: before[n] for n in both}, {n: after[n] for n in both})
+    lines = _layer_differences(recorded, now)
+    if not lines and recorded["graph"] != now["graph"]:
+        lines.append("the layers are the same, but connected otherwise")
+    lines += [
+        f"{name}: its code, or a value that it uses, was changed"
+        for name in recorded["code"].keys() & now["code"].keys()
+        if is_other_code(recorded["code"][name], now["code"][name])
     ]
+    for part in ("optimizer", "loss"):
+        kind = f"{part} class_name"
+        if before.get(kind) == after.get(kind):
+            names = [n for n in {*before, *after} if n.startswith(part)]
+        else:
+            names = [kind]  # The rest is no news then.
+        lines += differing({n: before.get(n) for n in names}, {n: after.get(n) for n in names})
+    return lines
+
+
+def differing(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
+    """Lines "units: 64 recorded, 32 now" for every name whose values differ."""
+    return [
+        f"{where}{name}: {recorded.get(name)} recorded, {now.get(name)} now"
+        for name in sorted({*recorded, *now})
+        if recorded.get(name) != now.get(name)
+    ]
+
+
+def _layer_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Layers are matched by kind and name: one that was put in does not change all that follow."""
+    old, new = (
+        [{"name": n, "kind": k, **one["layer_settings"][i]} for n, k, i in one["layer_list"]]
+        for one in (recorded, now)
+    )
+    matcher = difflib.SequenceMatcher(a=_kinds(old), b=_kinds(new), autojunk=False)
+    lines = []
+    for _, i, i_end, j, j_end in matcher.get_opcodes():
+        both = min(i_end - i, j_end - j)  # The same, renamed, or of another kind.
+        for at in range(both):
+            where = f"layer {old[i + at]['name']} ({i + at + 1} of {len(old)}): "
+            lines += differing(old[i + at], new[j + at], where)
+        gone = [f"layer {e['name']} ({e['kind']}) is gone" for e in old[i + both : i_end]]
+        lines += gone + [f"layer {e['name']} ({e['kind']}) is new" for e in new[j + both : j_end]]
+    return lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
+
+
+def _kinds(layers: list[dict[str, Any]]) -> list[str]:
+    return [f"{layer['kind']} {layer['name']}" for layer in layers]
+
+
+def _settings(layer: keras.Layer) -> dict[str, Any]:
+    """Of one layer without those in it, which are listed by themselves."""
+    config = _without_lambdas(_serialised(layer.get_config) or {})
+    if layer._layers:
+        config = {n: v for n, v in config.items() if not isinstance(v, (Mapping, list, tuple))}
+    flat = {n: v for n, v in _flat("", config).items() if v is not None and n != "name"}
+    if len(flat) > LARGE:  # A vocabulary, say.
+        return {"settings": _digest(config)}
+    return {n: v if isinstance(v, (str, int, float)) else str(v) for n, v in flat.items()}
+
+
+def _place(settings: dict[str, Any], known: list[dict[str, Any]]) -> int:
+    """The number of these settings in a list, to which new ones are added."""
+    if settings not in known:
+        known.append(settings)
+    return known.index(settings)
+
+
+def _without_lambdas(config: Any) -> Any:
+    """Without the code that Keras keeps of a lambda: it holds the line where that stood."""
+    if isinstance(config, Mapping):
+        if config.get("class_name") == "__lambda__":
+            return "a lambda"
+        return {name: _without_lambdas(value) for name, value in config.items()}
+    return list(map(_without_lambdas, config)) if isinstance(config, (list, tuple)) else config
+
+
+def _code_of(values: list[Any]) -> dict[str, str]:
+    """{name: `describe_code`} of those classes and functions that are no library's."""
+    own = [v for v in values if callable(v) and not _is_of_library(v)]
+    return {getattr(v, "__qualname__", type(v).__qualname__): describe_code(v) for v in own}
+
+
+def describe_code(value: Any) -> str:
+    """ "3.11 DIGEST": what a function or class does, as far as this Python's compiler shows it.
+
+    Comments and docstrings do not count; what it finds in its closure, its defaults and its
+    own module does: plain values, functions and classes.
+    """
+    digest = hashlib.sha256(_code_text(value, set()).encode()).hexdigest()
+    return f"{sys.version_info[0]}.{sys.version_info[1]} {digest[:16]}"
+
+
+def is_other_code(recorded: str, now: str) -> bool:
+    """Whether two `describe_code` differ; those of two versions of Python cannot be compared."""
+    return recorded.split()[0] == now.split()[0] and recorded != now
+
+
+def _is_of_library(value: Any) -> bool:
+    """Its code is known by its version; that of a recipe, or of a module of it, by its files."""
+    package = str(getattr(value, "__module__", "")).partition(".")[0]
+    return package.startswith(("keras", "tensorflow", "numpy"))
+
+
+def _code_text(value: Any, seen: set[int]) -> str:
+    if isinstance(value, Mapping):
+        value = [part for pair in value.items() for part in pair]
+    if isinstance(value, (set, frozenset)):
+        value = sorted(map(repr, value))
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(_code_text(each, seen) for each in value)}]"
+    if isinstance(value, PLAIN):
+        return repr(value)
+    if id(value) in seen or _is_of_library(value):
+        return str(getattr(value, "__qualname__", type(value).__qualname__))
+    seen.add(id(value))
+    parts: list[Any] = [type(value).__qualname__]
+    if isinstance(value, types.CodeType):
+        first = 1 if value.co_consts and not value.co_name.startswith("<") else 0  # A docstring.
+        parts += [value.co_code, value.co_names, value.co_consts[first:]]
+    elif isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        parts += [value.__code__, value.__defaults__, value.__kwdefaults__, cells, _near(value)]
+    elif isinstance(value, functools.partial):
+        parts += [value.func, value.args, value.keywords]
+    elif isinstance(value, type):
+        parts += [v for v in vars(value).values() if isinstance(v, types.FunctionType)]
+    elif callable(value):  # A method, or an object with __call__ and its settings.
+        attributes = getattr(value, "__dict__", {}).values()
+        parts += [getattr(value, "__func__", type(value))]
+        parts += [v for v in attributes if isinstance(v, PLAIN)]
+    return _code_text(parts, seen)
+
+
+def _near(function: types.FunctionType) -> list[Any]:
+    """What a function uses of its own module, and that does not change while it is used."""
+    used = (function.__globals__.get(name) for name in sorted(_globals_used(function.__code__)))
+    kinds = (*PLAIN, tuple, type, types.FunctionType)
+    own = function.__module__
+    return [v for v in used if isinstance(v, kinds) and getattr(v, "__module__", own) == own]
+
+
+def _globals_used(code: types.CodeType) -> set[str]:
+    names = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return names.union(*map(_globals_used, inner))
+
+
+def weights_sha256(model: keras.Model) -> str:
+    """A hash of the weights, by which a start from others is noticed."""
+    digest = hashlib.sha256()
+    for array in model.get_weights():
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _serialised(get: Callable[[], Any]) -> Any:
@@ -72,13 +259,21 @@ def _flat(prefix: str, value: Any) -> dict[str, Any]:
     elif isinstance(value, (list, tuple)):
         pairs = [(f"{prefix} {i}".strip(), v) for i, v in enumerate(value)]
     elif isinstance(value, str):
-        return {prefix: re.sub(r"_\d+$", "", value)}
+        return {prefix: _unnumbered(value)}
     else:
-        return {prefix: float(f"{value:.6g}") if isinstance(value, float) else value}
+        return {prefix: _rounded(value) if isinstance(value, float) else value}
     flat: dict[str, Any] = {}
     for name, item in pairs:
         flat.update(_flat(name, item))
     return flat
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 @contextlib.contextmanager

@@ -178,9 +178,9 @@ def test_a_recipe_that_makes_another_model_now_is_refused(workdir, tmp_path):
     copy = Workdir(tmp_path / "run")
     shutil.copytree(workdir.path, copy.path)
     record = json.loads(copy.run_file.read_text())
-    record["model"]["layers"] = "another"
+    record["model"]["graph"] = "another"
     write_json(copy.run_file, record)
-    with pytest.raises(RecipeError, match="another model than the run trained:\n  layers"):
+    with pytest.raises(RecipeError, match="another model than the run trained:\n  the layers"):
         run_export(copy)
 
 

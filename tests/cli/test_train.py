@@ -31,11 +31,11 @@ def started(monkeypatch):
     """Replaces the run itself; holds the (options, override) that it was started with."""
     calls = []
 
-    def run_recipe(options, *, override=False):
+    def run_recipe(options, *, override=False, new_version=False):
         calls.append((options, override))
         return RESULT
 
-    def dry_run(options, *, override=False):
+    def dry_run(options, *, override=False, new_version=False):
         return ["ok  labels  0 to 9"]
 
     replaced = SimpleNamespace(run_recipe=run_recipe, dry_run=dry_run)
