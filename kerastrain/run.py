@@ -230,8 +230,9 @@ def run_recipe(options: TrainOptions, *, override: bool = False) -> TrainResult:
                 result = read_json(workdir.result_file)
                 if is_same_command(options, recorded, result):
                     return _result(workdir, result, already_finished=True)
-        with contextlib.ExitStack() as held:
-            loaded, process = _begun(options, workdir, recorded, held)
+        workdir.check()
+        loaded = _checked_recipe(options)
+        with _checking_process(recorded) as process:
             job = _recipe_job(loaded, options, override=override)
             return _run(job, workdir, signals, process, began=began)
 
@@ -250,8 +251,9 @@ def dry_run(options: TrainOptions, *, override: bool = False) -> list[str]:
         recorded = recorded_run(workdir)
         if recorded is not None:
             options = options.located_like(TrainOptions.from_json(recorded["given"]))
-        with contextlib.ExitStack() as held:
-            loaded, process = _begun(options, workdir, recorded, held)
+        workdir.check()
+        loaded = _checked_recipe(options)
+        with _checking_process(recorded) as process, contextlib.ExitStack() as held:
             job = _recipe_job(loaded, options, override=override)
             from kerastrain.session import Session
 
@@ -279,26 +281,9 @@ def find_learning_rate(options: TrainOptions) -> RangeTest:
         return assembly.range_test(assembly.load_data())
 
 
-def _begun(
-    options: TrainOptions,
-    workdir: Workdir,
-    recorded: Mapping[str, Any] | None,
-    held: contextlib.ExitStack,
-) -> tuple[LoadedRecipe, FreshProcess | None]:
-    """The recipe, and the process that checks exports; what needs no TensorFlow is refused first.
-
-    A recipe that comes along imports no TensorFlow, so the process starts when it is found to be
-    in order. A user's own may, and then both import it at the same time.
-    """
-    workdir.check()
-    check_places(options)
-    is_ours = options.recipe in shipped_recipes()
-    loaded = _checked_recipe(options) if is_ours else None
-    process = held.enter_context(_checking_process(recorded))
-    return loaded or _checked_recipe(options), process
-
-
 def _checked_recipe(options: TrainOptions) -> LoadedRecipe:
+    """The recipe; what needs no TensorFlow is refused, before two processes import it."""
+    check_places(options)
     loaded = load_recipe(options.recipe)
     resolved = loaded.recipe.resolve(options)
     parse_criterion(resolved.stop_rule)
