@@ -260,8 +260,9 @@ def run_recipe(
             finished = _same_command(workdir, options, recorded, files)
             if finished is not None and not (new_version and set(files) <= {RECIPE}):
                 return finished
-        with contextlib.ExitStack() as held:
-            loaded, process = _begun(options, workdir, None if new_version else recorded, held)
+        workdir.check()
+        loaded = _checked_recipe(options)
+        with _checking_process(None if new_version else recorded) as process:
             job = _recipe_job(loaded, options, files, override=override, new_version=new_version)
             return _run(job, workdir, signals, process, began=began)
 
@@ -307,8 +308,10 @@ def dry_run(
         workdir = Workdir(options.workdir)
         recorded = recorded_run(workdir)
         options, files = _as_recorded(options, recorded)
-        with contextlib.ExitStack() as held:
-            loaded, process = _begun(options, workdir, None if new_version else recorded, held)
+        workdir.check()
+        loaded = _checked_recipe(options)
+        process_for = None if new_version else recorded
+        with _checking_process(process_for) as process, contextlib.ExitStack() as held:
             job = _recipe_job(loaded, options, files, override=override)
             from kerastrain.session import Session
 
@@ -343,26 +346,9 @@ def find_learning_rate(options: TrainOptions) -> RangeTest:
         return assembly.range_test(assembly.load_data())
 
 
-def _begun(
-    options: TrainOptions,
-    workdir: Workdir,
-    recorded: Mapping[str, Any] | None,
-    held: contextlib.ExitStack,
-) -> tuple[LoadedRecipe, FreshProcess | None]:
-    """The recipe, and the process that checks exports; what needs no TensorFlow is refused first.
-
-    A recipe that comes along imports no TensorFlow, so the process starts when it is found to be
-    in order. A user's own may, and then both import it at the same time.
-    """
-    workdir.check()
-    check_places(options)
-    is_ours = options.recipe in shipped_recipes()
-    loaded = _checked_recipe(options) if is_ours else None
-    process = held.enter_context(_checking_process(recorded))
-    return loaded or _checked_recipe(options), process
-
-
 def _checked_recipe(options: TrainOptions) -> LoadedRecipe:
+    """The recipe; what needs no TensorFlow is refused, before two processes import it."""
+    check_places(options)
     loaded = load_recipe(options.recipe)
     resolved = loaded.recipe.resolve(options)
     parse_criterion(resolved.stop_rule)
