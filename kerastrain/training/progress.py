@@ -67,6 +67,8 @@ class CallbackProgress:
         self._folder, self._host = folder, host
         self._begun: dict[str, Seen] = {}
         self._told: set[tuple[str, str]] = set()
+        # Array files written or read here: another of that name may be a damaged one.
+        self._on_disk: set[str] = set()
         for name, callback in self._named:
             made = as_made(callback)
             if "callbacks" in host:
@@ -100,7 +102,7 @@ class CallbackProgress:
         self._host["callback_files"] = sorted(arrays)
         place = self._folder / FOLDER
         # Copied now, since they may change while they are written.
-        new = {name: a.tobytes() for name, a in arrays.items() if not (place / name).exists()}
+        new = {n: array.tobytes() for n, array in arrays.items() if n not in self._on_disk}
 
         def write() -> None:
             stale = [old for old in place.glob("*") if old.name not in arrays]
@@ -108,9 +110,11 @@ class CallbackProgress:
             for old in stale:
                 if f"{FOLDER}/{old.name}" not in needed:
                     old.unlink()
+                    self._on_disk.discard(old.name)
             for name, content in new.items():
                 place.mkdir(exist_ok=True)
                 write_bytes(place / name, content)
+                self._on_disk.add(name)
 
         return write
 
@@ -143,6 +147,7 @@ class CallbackProgress:
             )
 
     def _read(self, sha256: str) -> bytes:
+        self._on_disk.add(sha256)
         return (self._folder / FOLDER / sha256).read_bytes()
 
 
