@@ -214,7 +214,8 @@ def _progress(callback: keras.callbacks.Callback) -> dict[str, Any]:
         return {}
     kept = {name for base in kind.__mro__ for name in KEPT.get(base.__name__, ())}
     left_out = as_made(callback).by_libraries - (kept if speaker is None else set())
-    of_model = _variables_of_model(callback.model)
+    # Not by its property: one whose constructor does not call Keras's has no model yet.
+    of_model = _variables_of_model(vars(callback).get("_model"))
     return {
         name: value
         for name, value in attributes(callback).items()
@@ -227,7 +228,8 @@ def _variables_of_model(model: keras.Model | None) -> set[int]:
     if model is None:
         return set()
     optimizer = [] if model.optimizer is None else model.optimizer.variables
-    return {id(v) for each in [*model.variables, *optimizer] for v in (each, each.value)}
+    kept = [*model.variables, *model.metrics_variables, *optimizer]
+    return {id(v) for each in kept for v in (each, each.value)}
 
 
 def _is_of_model(value: Any, of_model: set[int]) -> bool:

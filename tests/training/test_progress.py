@@ -54,8 +54,7 @@ def resumed(folder, make, *, epochs=(1.0, 0.5)):
 class AsInTheGuide(keras.callbacks.Callback):
     """Keras's guide: its progress is set where the training begins."""
 
-    def __init__(self, patience=0):
-        super().__init__()
+    def __init__(self, patience=0):  # Without Keras's own, which fit does not miss either.
         self.patience = patience
         self.best_weights = None
 
