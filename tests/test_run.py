@@ -233,18 +233,38 @@ def test_a_run_recorded_by_an_earlier_version_goes_on(tmp_path):
     assert train(tmp_path / "run").step == 42
 
 
-def test_a_crashed_run_goes_on_exactly_with_keras_callbacks_where_they_were(tmp_path):
+class AsInTheGuide(keras.callbacks.Callback):
+    """Keras's guide: progress, and a learning rate, that are set where the training begins."""
+
+    def on_train_begin(self, logs=None):
+        self.wait, self.best = 0, np.inf
+        self.seen = np.zeros((40, 40))
+        self.model.optimizer.learning_rate.assign(0.02)
+
+    def on_epoch_end(self, epoch, logs=None):
+        is_better = logs["val_loss"] < self.best - 0.05
+        self.best, self.wait = (logs["val_loss"], 0) if is_better else (self.best, self.wait + 1)
+        self.seen[epoch] += 1
+        if self.wait == 3:
+            self.model.stop_training = True
+
+
+def test_a_crashed_run_goes_on_exactly_with_callbacks_where_they_were(tmp_path):
     def callbacks(*more):
         return [
+            AsInTheGuide(),
             keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=0.05),
             *more,
         ]
 
-    whole = train(tmp_path / "whole", callbacks=callbacks(), max_epochs=10)
+    whole = train(tmp_path / "whole", callbacks=callbacks(), max_epochs=20)
+    assert whole.step < 20 * 7 and "by a callback" in whole.stopped
     with pytest.raises(Crash):
-        train(tmp_path / "crashed", callbacks=callbacks(CrashAt(4)), max_epochs=10)
-    resumed = train(tmp_path / "crashed", callbacks=callbacks(), max_epochs=10)
-    assert resumed.history == whole.history
+        train(tmp_path / "crashed", callbacks=callbacks(CrashAt(4)), max_epochs=20)
+    last = callbacks()
+    resumed = train(tmp_path / "crashed", callbacks=last, max_epochs=20)
+    assert resumed.history == whole.history and resumed.stopped == whole.stopped
+    assert last[0].seen.sum() == 40 * len(whole.history)
     lines = (tmp_path / "crashed" / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line)["learning_rate"] for line in lines]
     assert rates[-1] < rates[0]

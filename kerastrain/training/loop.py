@@ -135,9 +135,7 @@ class Loop:
             if first_bad is not None:
                 # The state is not saved: the newest checkpoint is from before.
                 self._saver.write_only(self._prepare_callbacks)
-                loss = self._training_metrics().get("loss", math.nan)
-                what = "gradient" if math.isfinite(loss) else "loss"
-                return Ended("nonfinite", first_bad, what)
+                return Ended("nonfinite", first_bad, self._what_is_bad())
             ended = self._settle(signals)
         self._saver.finish()
         return ended
@@ -290,6 +288,12 @@ class Loop:
         if self.status.is_log_point:
             self._meter.reset()
         return first_bad
+
+    def _what_is_bad(self) -> str:
+        """With loss scaling the gradient alone can be; else it is the loss that is looked at."""
+        scales = isinstance(self.state.optimizer, keras.optimizers.LossScaleOptimizer)
+        loss = self._training_metrics().get("loss", math.nan)
+        return "gradient" if scales and math.isfinite(loss) else "loss"
 
     def _chunk_limit(self) -> int:
         if self._every_batch or self._step_seconds is None:

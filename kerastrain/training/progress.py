@@ -67,6 +67,8 @@ class CallbackProgress:
         self._folder, self._host = folder, host
         self._begun: dict[str, Seen] = {}
         self._told: set[tuple[str, str]] = set()
+        # Array files written or read here: another of that name may be a damaged one.
+        self._on_disk: set[str] = set()
         for name, callback in self._named:
             made = as_made(callback)
             if "callbacks" in host:
@@ -100,7 +102,7 @@ class CallbackProgress:
         self._host["callback_files"] = sorted(arrays)
         place = self._folder / FOLDER
         # Copied now, since they may change while they are written.
-        new = {name: a.tobytes() for name, a in arrays.items() if not (place / name).exists()}
+        new = {n: array.tobytes() for n, array in arrays.items() if n not in self._on_disk}
 
         def write() -> None:
             stale = [old for old in place.glob("*") if old.name not in arrays]
@@ -108,9 +110,11 @@ class CallbackProgress:
             for old in stale:
                 if f"{FOLDER}/{old.name}" not in needed:
                     old.unlink()
+                    self._on_disk.discard(old.name)
             for name, content in new.items():
                 place.mkdir(exist_ok=True)
                 write_bytes(place / name, content)
+                self._on_disk.add(name)
 
         return write
 
@@ -143,6 +147,7 @@ class CallbackProgress:
             )
 
     def _read(self, sha256: str) -> bytes:
+        self._on_disk.add(sha256)
         return (self._folder / FOLDER / sha256).read_bytes()
 
 
@@ -209,7 +214,8 @@ def _progress(callback: keras.callbacks.Callback) -> dict[str, Any]:
         return {}
     kept = {name for base in kind.__mro__ for name in KEPT.get(base.__name__, ())}
     left_out = as_made(callback).by_libraries - (kept if speaker is None else set())
-    of_model = _variables_of_model(callback.model)
+    # Not by its property: one whose constructor does not call Keras's has no model yet.
+    of_model = _variables_of_model(vars(callback).get("_model"))
     return {
         name: value
         for name, value in attributes(callback).items()
@@ -222,7 +228,8 @@ def _variables_of_model(model: keras.Model | None) -> set[int]:
     if model is None:
         return set()
     optimizer = [] if model.optimizer is None else model.optimizer.variables
-    return {id(v) for each in [*model.variables, *optimizer] for v in (each, each.value)}
+    kept = [*model.variables, *model.metrics_variables, *optimizer]
+    return {id(v) for each in kept for v in (each, each.value)}
 
 
 def _is_of_model(value: Any, of_model: set[int]) -> bool:
