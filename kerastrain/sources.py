@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import logging
 import os
 import time
@@ -31,6 +32,8 @@ RECIPE = "recipe"
 SETTLED_NS = 2_000_000_000
 # Of more files than that only all together are noted.
 MANY = 1000
+# In a folder of which a recipe of the user's own may read only some, or all.
+MOST_FILES, MOST_BYTES = 200_000, 16 << 30
 LARGE = 1 << 30
 
 Files = Mapping[str, Mapping[str, Any]]
@@ -117,17 +120,20 @@ def _named(
     role: str, at: str, options: TrainOptions, known: Iterable[str]
 ) -> list[tuple[str, list[Path]]]:
     """The files there, in the order in which they are read, with their names."""
-    place = Path(at)
+    place = Path(os.path.abspath(at))
     if role == RECIPE:
         beside = {*(name for name in known if name != place.name), *modules_beside(place)}
         paths = [place, *(place.parent / name for name in sorted(beside))]
         return [(str(p.relative_to(place.parent)), [p]) for p in paths if p.is_file()]
     if place.is_dir() and is_own(options.recipe) and role in LOCATIONS:
-        files = [p for p in _files_below(place) if Path(options.workdir).resolve() not in p.parents]
+        files = _files_below(place, apart_from=Path(os.path.abspath(options.workdir)))
+        if len(files) == MOST_FILES or sum(p.stat().st_size for p in files) > MOST_BYTES:
+            logger.warning("'%s' holds too much for its files to be compared at each start.", at)
+            return []
     elif place.is_dir() and role == "data_dir":
         files = sorted(p for p in place.iterdir() if p.suffix == ".npz" or "-ubyte" in p.name)
     elif place.exists() or glob.glob(at, recursive=True):
-        files = find_files(at)
+        files = find_files(str(place) if place.is_dir() else at)
     else:
         return []  # A name that means something to the recipe; or missing, as loading will say.
     if len(files) > MANY:
@@ -135,10 +141,16 @@ def _named(
     return [(str(p.relative_to(place)) if place.is_dir() else p.name, [p]) for p in files]
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """All but hidden ones and those in hidden folders."""
-    found = ((p, p.relative_to(folder).parts) for p in folder.resolve().rglob("*"))
-    return sorted(p for p, parts in found if p.is_file() and not any(n[0] == "." for n in parts))
+def _files_below(folder: Path, *, apart_from: Path) -> list[Path]:
+    """At most MOST_FILES; no hidden ones, and none in hidden folders."""
+    found = (
+        p
+        for p in folder.rglob("*")
+        if not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        and apart_from not in p.parents
+        and p.is_file()
+    )
+    return sorted(itertools.islice(found, MOST_FILES))
 
 
 def _entry(name: str, files: Sequence[Path], known: Mapping[str, Any] | None) -> Mapping[str, Any]:
