@@ -51,8 +51,12 @@ def look(options: TrainOptions, recorded: Files) -> dict[str, Any]:
     found = {}
     for role, at in _locations(options):
         known = {entry["name"]: entry for entry in recorded.get(role, {}).get("files", ())}
-        named = _named(role, at, options, known)
-        entries = [_entry(name, files, known.get(name)) for name, files in named]
+        try:
+            named = _named(role, at, options, known)
+            entries = [_entry(name, files, known.get(name)) for name, files in named]
+        except OSError as error:
+            where = error.filename or at
+            raise DataError(f"'{where}' cannot be read: {error.strerror}.") from error
         if entries:
             found[role] = {"at": os.path.abspath(at), "files": entries}
     return found
@@ -73,13 +77,12 @@ def look_again(options: TrainOptions, files: Files) -> dict[str, Any]:
 def differences(recorded: Files, now: Files) -> list[str]:
     """Lines "data: housing.csv has other content".
 
-    Data that lie elsewhere and were written otherwise are not judged here: what they are
-    turned into decides.
+    Another schema file may say the same; what the data become by it decides then.
     """
     return [
         f"{role}: {line}"
         for role, one in recorded.items()
-        if role in now and (role == RECIPE or one["at"] == now[role]["at"])
+        if role in now and (role != "schema" or one["at"] == now[role]["at"])
         for line in _changes(role, one, now[role])
     ]
 
@@ -155,17 +158,14 @@ def _files_below(folder: Path, *, apart_from: Path) -> list[Path]:
 
 def _entry(name: str, files: Sequence[Path], known: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """{"name", "stat", "sha256"}; "stat" is None where it does not say enough."""
-    try:
-        stats = [file.stat() for file in files]
-        stat = [[s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in stats]
-        if known is not None and known["stat"] == stat:
-            return known
-        is_settled = max(map(max, (each[1:3] for each in stat))) < time.time_ns() - SETTLED_NS
-        if (total := sum(s.st_size for s in stats)) > LARGE:
-            logger.info("Reading %s once to know it again (%.1f GB).", name, total / 1e9)
-        sums = [checksum_of(file) for file in files]
-    except OSError as error:
-        raise DataError(f"'{error.filename}' cannot be read: {error.strerror}.") from error
+    stats = [file.stat() for file in files]
+    stat = [[s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in stats]
+    if known is not None and known["stat"] == stat:
+        return known
+    is_settled = max(map(max, (each[1:3] for each in stat))) < time.time_ns() - SETTLED_NS
+    if (total := sum(s.st_size for s in stats)) > LARGE:
+        logger.info("Reading %s once, to know it again (%.1f GB).", name, total / 1e9)
+    sums = [checksum_of(file) for file in files]
     whole = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
     entry = {"name": name, "stat": stat if is_settled else None, "sha256": whole}
     if files[0].suffix == ".py":

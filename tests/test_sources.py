@@ -117,6 +117,8 @@ def test_moved_data_are_the_same_data(tmp_path, settled):
     moved = look(options(tmp_path, written(tmp_path / "elsewhere" / "u.csv")), first)
     assert not differences(first, moved)
     assert sources.has_same_content(first["data"], moved["data"])
+    other = look(options(tmp_path, written(tmp_path / "v.csv", "a,b\n3,4\n")), first)
+    assert differences(first, other) == ["data: t.csv is gone", "data: v.csv is new"]
 
 
 def test_tables_of_splits_and_a_schema_are_looked_at_too(tmp_path, settled):
