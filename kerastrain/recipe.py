@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from kerastrain.data.source import Data
 
-RECIPE_MODULE = "kerastrain_recipe_"
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -250,7 +248,7 @@ def _own_modules() -> list[tuple[str, Path]]:
         (name, Path(file).resolve())
         for name, module in list(sys.modules.items())
         if (file := getattr(module, "__file__", None))
-        and not name.startswith((RECIPE_MODULE, "__main__"))
+        and not name.startswith(("kerastrain", "__main__"))
     ]
     return [
         (name, file)
@@ -273,7 +271,7 @@ def load_recipe(name_or_path: str) -> LoadedRecipe:
     path = locate_recipe(name_or_path)
     if is_own(name_or_path):
         _find_modules_beside(path)
-    module_name = f"{RECIPE_MODULE}{path.stem}"
+    module_name = f"kerastrain_recipe_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None  # a .py file always has a spec
     assert spec.loader is not None

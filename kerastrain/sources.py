@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import logging
 import os
 import time
@@ -31,6 +32,8 @@ RECIPE = "recipe"
 SETTLED_NS = 2_000_000_000
 # Of more files than that only all together are noted.
 MANY = 1000
+# In a folder of which a recipe of the user's own may read only some, or all.
+MOST_FILES, MOST_BYTES = 200_000, 16 << 30
 LARGE = 1 << 30
 
 Files = Mapping[str, Mapping[str, Any]]
@@ -48,8 +51,12 @@ def look(options: TrainOptions, recorded: Files) -> dict[str, Any]:
     found = {}
     for role, at in _locations(options):
         known = {entry["name"]: entry for entry in recorded.get(role, {}).get("files", ())}
-        named = _named(role, at, options, known)
-        entries = [_entry(name, files, known.get(name)) for name, files in named]
+        try:
+            named = _named(role, at, options, known)
+            entries = [_entry(name, files, known.get(name)) for name, files in named]
+        except OSError as error:
+            where = error.filename or at
+            raise DataError(f"'{where}' cannot be read: {error.strerror}.") from error
         if entries:
             found[role] = {"at": os.path.abspath(at), "files": entries}
     return found
@@ -70,13 +77,12 @@ def look_again(options: TrainOptions, files: Files) -> dict[str, Any]:
 def differences(recorded: Files, now: Files) -> list[str]:
     """Lines "data: housing.csv has other content".
 
-    Data that lie elsewhere and were written otherwise are not judged here: what they are
-    turned into decides.
+    Another schema file may say the same; what the data become by it decides then.
     """
     return [
         f"{role}: {line}"
         for role, one in recorded.items()
-        if role in now and (role == RECIPE or one["at"] == now[role]["at"])
+        if role in now and (role != "schema" or one["at"] == now[role]["at"])
         for line in _changes(role, one, now[role])
     ]
 
@@ -117,17 +123,20 @@ def _named(
     role: str, at: str, options: TrainOptions, known: Iterable[str]
 ) -> list[tuple[str, list[Path]]]:
     """The files there, in the order in which they are read, with their names."""
-    place = Path(at)
+    place = Path(os.path.abspath(at))
     if role == RECIPE:
         beside = {*(name for name in known if name != place.name), *modules_beside(place)}
         paths = [place, *(place.parent / name for name in sorted(beside))]
         return [(str(p.relative_to(place.parent)), [p]) for p in paths if p.is_file()]
     if place.is_dir() and is_own(options.recipe) and role in LOCATIONS:
-        files = [p for p in _files_below(place) if Path(options.workdir).resolve() not in p.parents]
+        files = _files_below(place, apart_from=Path(os.path.abspath(options.workdir)))
+        if len(files) == MOST_FILES or sum(p.stat().st_size for p in files) > MOST_BYTES:
+            logger.warning("'%s' holds too much for its files to be compared at each start.", at)
+            return []
     elif place.is_dir() and role == "data_dir":
         files = sorted(p for p in place.iterdir() if p.suffix == ".npz" or "-ubyte" in p.name)
     elif place.exists() or glob.glob(at, recursive=True):
-        files = find_files(at)
+        files = find_files(str(place) if place.is_dir() else at)
     else:
         return []  # A name that means something to the recipe; or missing, as loading will say.
     if len(files) > MANY:
@@ -135,25 +144,28 @@ def _named(
     return [(str(p.relative_to(place)) if place.is_dir() else p.name, [p]) for p in files]
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """All but hidden ones and those in hidden folders."""
-    found = ((p, p.relative_to(folder).parts) for p in folder.resolve().rglob("*"))
-    return sorted(p for p, parts in found if p.is_file() and not any(n[0] == "." for n in parts))
+def _files_below(folder: Path, *, apart_from: Path) -> list[Path]:
+    """At most MOST_FILES; no hidden ones, and none in hidden folders."""
+    found = (
+        p
+        for p in folder.rglob("*")
+        if not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        and apart_from not in p.parents
+        and p.is_file()
+    )
+    return sorted(itertools.islice(found, MOST_FILES))
 
 
 def _entry(name: str, files: Sequence[Path], known: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """{"name", "stat", "sha256"}; "stat" is None where it does not say enough."""
-    try:
-        stats = [file.stat() for file in files]
-        stat = [[s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in stats]
-        if known is not None and known["stat"] == stat:
-            return known
-        is_settled = max(map(max, (each[1:3] for each in stat))) < time.time_ns() - SETTLED_NS
-        if (total := sum(s.st_size for s in stats)) > LARGE:
-            logger.info("Reading %s once to know it again (%.1f GB).", name, total / 1e9)
-        sums = [checksum_of(file) for file in files]
-    except OSError as error:
-        raise DataError(f"'{error.filename}' cannot be read: {error.strerror}.") from error
+    stats = [file.stat() for file in files]
+    stat = [[s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in stats]
+    if known is not None and known["stat"] == stat:
+        return known
+    is_settled = max(map(max, (each[1:3] for each in stat))) < time.time_ns() - SETTLED_NS
+    if (total := sum(s.st_size for s in stats)) > LARGE:
+        logger.info("Reading %s once, to know it again (%.1f GB).", name, total / 1e9)
+    sums = [checksum_of(file) for file in files]
     whole = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
     entry = {"name": name, "stat": stat if is_settled else None, "sha256": whole}
     if files[0].suffix == ".py":

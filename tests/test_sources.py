@@ -75,10 +75,11 @@ def test_a_file_written_again_with_the_same_content_is_the_same(tmp_path, settle
     assert read == ["t.csv", "t.csv"]
 
 
-def test_the_files_of_a_folder_are_told_one_by_one(tmp_path, settled):
+def test_the_files_of_a_folder_are_told_one_by_one(tmp_path, settled, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name in ("a.csv", "b.csv", "notes.md"):
         written(tmp_path / "parts" / name, name)
-    given = options(tmp_path, tmp_path / "parts")
+    given = options(tmp_path, "parts")
     first = look(given, {})
     (tmp_path / "parts" / "a.csv").unlink()
     written(tmp_path / "parts" / "c.csv")
@@ -90,10 +91,11 @@ def test_the_files_of_a_folder_are_told_one_by_one(tmp_path, settled):
 
 
 def test_a_folder_of_a_recipe_of_ones_own_is_all_that_is_below_it(tmp_path, settled, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     recipe = str(written(tmp_path / "mine.py", ""))
     image = written(tmp_path / "images" / "cats" / "1.png")
     written(tmp_path / "images" / ".cache" / "x")
-    given = options(tmp_path, tmp_path / "images", recipe)
+    given = options(tmp_path, "images", recipe)
     assert [e["name"] for e in look(given, {})["data"]["files"]] == ["cats/1.png"]
     monkeypatch.setattr(sources, "MANY", 1)
     written(tmp_path / "images" / "dogs" / "1.png")
@@ -102,11 +104,21 @@ def test_a_folder_of_a_recipe_of_ones_own_is_all_that_is_below_it(tmp_path, sett
     assert differences(first, look(given, first)) == ["data: a file among them has other content"]
 
 
+def test_a_folder_that_holds_too_much_is_told_and_not_read(tmp_path, monkeypatch, read, caplog):
+    monkeypatch.setattr(sources, "MOST_BYTES", 3)
+    recipe = str(written(tmp_path / "mine.py", ""))
+    written(tmp_path / "images" / "1.png")
+    assert set(look(options(tmp_path, tmp_path / "images", recipe), {})) == {"recipe"}
+    assert read == ["mine.py"] and "holds too much for its files to be compared" in caplog.text
+
+
 def test_moved_data_are_the_same_data(tmp_path, settled):
     first = look(options(tmp_path, written(tmp_path / "t.csv")), {})
     moved = look(options(tmp_path, written(tmp_path / "elsewhere" / "u.csv")), first)
     assert not differences(first, moved)
     assert sources.has_same_content(first["data"], moved["data"])
+    other = look(options(tmp_path, written(tmp_path / "v.csv", "a,b\n3,4\n")), first)
+    assert differences(first, other) == ["data: t.csv is gone", "data: v.csv is new"]
 
 
 def test_tables_of_splits_and_a_schema_are_looked_at_too(tmp_path, settled):
