@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.random.seed_generator import global_seed_generator
 
+from kerastrain.training.kept_variables import untracked_variables
 from kerastrain.training.strategy import replica_values
 
 # Seeds and counters; larger ones, of frozen layers, are not copied.
@@ -42,8 +43,9 @@ class Seeds:
     @classmethod
     def of(cls, *models: keras.Model, values: Sequence[Any] | None = None) -> Seeds:
         """Those of the models, and the seed that is drawn from where none is given."""
-        variables = [v for model in models for v in model.variables if _may_change(v)]
-        states = [v.value for v in (*variables, global_seed_generator().state)]
+        held = [v.value for model in models for v in model.variables]
+        held += [variable for model in models for _, variable in untracked_variables(model)]
+        states = [*filter(_may_change, held), global_seed_generator().state.value]
         return cls((copy for state in states for copy in replica_values(state)), values)
 
     @classmethod

@@ -53,7 +53,7 @@ SMALL_BATCHES, FEW_ROWS = (1, 7), 8
 REQUEST_BYTES = 4 << 20
 # The live model is asked about as many rows as there is time for.
 LIVE_SECONDS = 3.0
-NO_SEED = "it is another at each call, and hangs on no seed of Keras's that could be set"
+NO_SEED = "given anew at each call, from no seed that could be set"
 
 
 def write_check(folder: Path, served: ServedModel, rows: Rows) -> dict[str, Rows]:

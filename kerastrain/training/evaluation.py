@@ -181,6 +181,11 @@ class Evaluator:
         """A layer that draws outside of training, too, draws the same in a resumed run."""
         # Below zero, where no training step is: its numbers are not those of the next one.
         number = tf.constant(-1 - self._state.step, tf.int64)
+        begin = self._state.begin_step if self._state.replicas == 1 else self._begin_on_replicas
+        begin(number)
+
+    @tf.function
+    def _begin_on_replicas(self, number: tf.Tensor) -> None:
         self._state.strategy.run(self._state.begin_step, (number,))
 
     @tf.function(reduce_retracing=True)
