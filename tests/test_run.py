@@ -11,6 +11,7 @@ from checked_here import check_here
 import kerastrain
 from kerastrain.errors import (
     DataError,
+    KerastrainError,
     ObjectiveError,
     OptionsError,
     ResumeError,
@@ -96,7 +97,7 @@ def test_the_same_call_again_does_nothing_and_says_so(tmp_path):
     assert longer.step == 8 * 7 and longer.export.name == "2"
 
 
-def test_a_crashed_run_goes_on_exactly_with_keras_callbacks_where_they_were(tmp_path):
+def test_a_crashed_run_goes_on_exactly_with_keras_callbacks_where_they_were(tmp_path, strange):
     def callbacks(*more):
         return [
             keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=0.05),
@@ -105,10 +106,10 @@ def test_a_crashed_run_goes_on_exactly_with_keras_callbacks_where_they_were(tmp_
 
     whole = train(tmp_path / "whole", callbacks=callbacks(), max_epochs=10)
     with pytest.raises(Crash):
-        train(tmp_path / "crashed", callbacks=callbacks(CrashAt(4)), max_epochs=10)
-    resumed = train(tmp_path / "crashed", callbacks=callbacks(), max_epochs=10)
+        train(strange, callbacks=callbacks(CrashAt(4)), max_epochs=10)
+    resumed = train(strange, callbacks=callbacks(), max_epochs=10)
     assert resumed.history == whole.history
-    lines = (tmp_path / "crashed" / "metrics.jsonl").read_text().splitlines()
+    lines = (strange / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line)["learning_rate"] for line in lines]
     assert rates[-1] < rates[0]
 
@@ -202,6 +203,18 @@ def test_another_environment_is_refused_on_resume(tmp_path):
     with pytest.raises(ResumeError, match="tensorflow: 1.0 recorded"):
         train(tmp_path / "run", max_epochs=7)
     assert train(tmp_path / "run", max_epochs=7, override=True).step == 49
+
+
+def test_metrics_in_16_bits_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.src.backend.config, "_FLOATX", "float16")
+    with pytest.raises(KerastrainError, match=r"'loss/total' is float16.*set_floatx\('float32'\)"):
+        train(tmp_path / "run")
+
+
+def test_another_backend_is_refused_with_the_way_to_change_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(KerastrainError, match="runs on jax in this program.*KERAS_BACKEND"):
+        train(tmp_path / "run")
 
 
 def test_named_inputs_and_weights_are_trained_on(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import importlib
 import os
 import signal
@@ -95,6 +96,13 @@ def test_ctrl_c_outside_of_a_run_ends_with_130_and_no_traceback(command, capsys)
     command(raising(KeyboardInterrupt()))
     assert main(["train"]) == 130
     assert capsys.readouterr().err == "kerastrain: interrupted.\n"
+
+
+def test_another_users_files_are_an_error_in_one_line(command, capsys, tmp_path):
+    command(raising(PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/a/b")))
+    assert main(["train"]) == 1
+    shown = f"{tmp_path}/a/b: Permission denied. {tmp_path} belongs to {tmp_path.owner()}.\n"
+    assert capsys.readouterr().err == f"kerastrain: error: {shown}"
 
 
 def test_a_bug_keeps_its_traceback(command):
