@@ -139,6 +139,7 @@ class Fitting:
         known = state.host.get("rollbacks", 0)
         if slow_down(state.optimizer, known=known, halvings=halvings):
             self.parts.executor.forget_compiled()
+            state.remember_compiled()
         state.host["rollbacks"] = halvings
 
     def _train(self) -> Ended:

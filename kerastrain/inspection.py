@@ -33,6 +33,7 @@ from kerastrain.preflight import (
     check_objective,
     check_round_trip,
     check_rule,
+    check_state,
     check_steps,
 )
 from kerastrain.training.environment import (
@@ -44,7 +45,8 @@ from kerastrain.training.identity import describe_model, model_differences
 from kerastrain.training.retention import Retention
 from kerastrain.training.staging import Staging
 from kerastrain.training.state import TrainState
-from kerastrain.workdir import Workdir, refuse_differences
+from kerastrain.training.tuning import Choice
+from kerastrain.workdir import Workdir, read_json, refuse_differences
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class Inspection:
         self.workdir = workdir
         self.recorded = recorded
         self.preflight = Preflight()
+        self.not_kept: list[str] = []
         self._range_test_seconds = 0.0
         self.assembly = Assembly(job, None if recorded is None else recorded["environment"])
 
@@ -108,8 +111,8 @@ class Inspection:
         self._check_environment()
         self._warn_of_another_rate(state)
         executor, evaluator = assembly.executor(state, data), assembly.evaluator(state, data)
+        self._check_run(state, data, executor, evaluator)
         staging = Staging(state)
-        self._check_run(state, data)
         measurements = measurements_for(
             self.job.stop_rule,
             train=data.train,
@@ -135,6 +138,7 @@ class Inspection:
                 "data_fingerprint": self.fingerprint,
                 "environment": assembly.environment,
                 "found_learning_rate": assembly.found_rate,
+                "not_kept": self.not_kept,
                 "model": describe_model(state.model),
             },
             export_seconds=self._export_seconds(),
@@ -191,16 +195,32 @@ class Inspection:
     def _refuse(self, what: str, differences: list[str]) -> None:
         refuse_differences(self.workdir, what, differences, override=self.job.override)
 
-    def _check_run(self, state: TrainState, data: Data) -> None:
+    def _check_run(
+        self, state: TrainState, data: Data, executor: Executor, evaluator: Evaluator | None
+    ) -> None:
         """What is checked at every start."""
         check, model = self.preflight.check, state.model
         check("objective", lambda: check_objective(self.job.objective, model, data))
         check("stop", lambda: check_rule(self.job.stop_rule, self.job.objective, state, data))
         check("labels", lambda: check_labels(model, data))
+        check("state", lambda: self._check_state(state, executor, evaluator))
         check("data", lambda: check_finite(state, self.assembly.step(model), data))
         if self.recorded is not None:
             differences = model_differences(self.recorded["model"], describe_model(model))
             self._refuse("trains another model", differences)
+
+    def _check_state(
+        self, state: TrainState, executor: Executor, evaluator: Evaluator | None
+    ) -> str:
+        recorded = self.workdir.executor_file
+        jit = recorded.exists() and Choice.from_json(read_json(recorded)).jit
+        self.not_kept = check_state(
+            state,
+            executor.trace(jit=jit),
+            None if evaluator is None else evaluator.trace(),
+            inexact=self.options.inexact_resume,
+        )
+        return f"{len(state.describe())} variables are kept"
 
     def _check_training(
         self,

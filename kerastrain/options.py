@@ -201,6 +201,7 @@ class TrainOptions:
     max_seconds: float | None = None
     more_epochs: int | None = None
     on_nonfinite: str = "stop"
+    inexact_resume: bool = False
     keep_last: int = 3
     keep_best: int = 1
     keep_every: str | None = None

@@ -10,6 +10,7 @@ what to do. `kerastrain train --dry_run` shows the report and stops.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import time
@@ -48,7 +49,10 @@ from kerastrain.training.stopping import Criterion
 from kerastrain.training.stopping.evidence import EVIDENCE
 from kerastrain.training.stopping.noise import DIFFERENCE_ERROR
 from kerastrain.training.strategy import replica_values
+from kerastrain.training.traced import calls_python, captured_variables, unkept_state
 from kerastrain.workdir import REHEARSAL
+
+logger = logging.getLogger(__name__)
 
 # So many rows with missing numbers are tried on a model that may know how to take them.
 TRIED_ROWS = 8
@@ -132,6 +136,46 @@ def check_labels(model: keras.Model, data: Data) -> str:
             )
     lowest, highest = ranges["train"]
     return f"{lowest} to {highest}, {classes} outputs"
+
+
+def check_state(
+    state: TrainState, step: Any, evaluation: Any | None, *, inexact: bool = False
+) -> list[str]:
+    """Has the state keep all variables that training reads or changes.
+
+    Args:
+        step, evaluation: as they were traced, each a tf.ConcreteFunction.
+        inexact: what cannot be kept is told and not refused.
+
+    Returns:
+        A line for each thing that is not kept.
+
+    Raises:
+        TrainingError: something cannot be kept, so no interrupted run could go on exactly.
+    """
+    traced = {"training step": step} | ({} if evaluation is None else {"evaluation": evaluation})
+    lines = [f"the {what}: {line}" for what, each in traced.items() for line in unkept_state(each)]
+    if evaluation is not None:
+        in_training = {id(variable) for variable in captured_variables(step)}
+        asked = [v for v in captured_variables(evaluation) if id(v) in in_training]
+        lines += [
+            f"variable '{v.name}' {v.dtype.name}{list(v.shape)}, which the model reads and nothing "
+            "that it holds leads to; use an attribute of a layer"
+            for v in state.not_found(asked)
+        ]
+    for each in traced.values():
+        state.keep(captured_variables(each))
+    for where in sorted({where for each in traced.values() for where in calls_python(each)}):
+        logger.warning("Python is called in %s; what it changes or draws is not kept.", where)
+    if lines and not inexact:
+        raise TrainingError(
+            "An interrupted run could not go on exactly, since this cannot be saved:\n  "
+            + "\n  ".join(lines)
+            + "\nChange it, or train all the same with --inexact_resume (inexact_resume=True)."
+        )
+    for line in lines:
+        logger.warning("Not kept, so resuming is inexact: %s.", line)
+    return lines
 
 
 def check_finite(state: TrainState, step: StepFunction, data: Data) -> str:

@@ -113,6 +113,7 @@ def train(
     max_seconds: float | None = None,
     more_epochs: int | None = None,
     on_nonfinite: str = "stop",
+    inexact_resume: bool = False,
     keep_last: int = 3,
     keep_best: int = 1,
     keep_every: str | None = None,
@@ -147,6 +148,8 @@ def train(
         max_seconds: the whole run, all its starts and the export, takes at most so long.
         more_epochs: go on with a run that has ended, for so many epochs beyond its end.
         on_nonfinite: "stop", or "rollback" to the last evaluation with half the learning rate.
+        inexact_resume: train although the step keeps state that cannot be saved; the manifest
+            says so.
         keep_last, keep_best, keep_every: which checkpoints stay: the newest, the best by the
             objective, and one every "2hours" or "10epochs".
         strategy: "auto", "one_device", "mirrored".
@@ -182,6 +185,7 @@ def train(
         max_seconds=max_seconds,
         more_epochs=more_epochs,
         on_nonfinite=on_nonfinite,
+        inexact_resume=inexact_resume,
         keep_last=keep_last,
         keep_best=keep_best,
         keep_every=keep_every,

@@ -202,6 +202,7 @@ class Session:
             "found_learning_rate": found.identity["found_learning_rate"],
             "step": best["step"],
             "objective": str(self.job.objective),
+            "not_kept": found.identity["not_kept"],
             "best": best,
             "stopped": stopped,
             "data": {

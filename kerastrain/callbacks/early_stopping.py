@@ -29,6 +29,7 @@ from kerastrain.errors import ObjectiveError, OptionsError, suggestion
 from kerastrain.objective import Direction, Objective, known_direction
 from kerastrain.training.checkpoint_files import Record
 from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
+from kerastrain.training.kept_variables import kept_variables, untracked_variables
 from kerastrain.training.status import RunStatus
 from kerastrain.training.stopping import (
     Criterion,
@@ -104,6 +105,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.best_step: int | None = None  # the optimizer step of the best weights
         # Steps of best weights that checkpoints elsewhere refer to; the loop says which.
         self.still_needed: Callable[[], set[int]] = set
+        self._best_untracked: list[Any] = []  # Of variables that Keras does not track.
         self.written_step: int | None = None  # of the best weights on the disk
         self._on_disk: tuple[CheckpointFolder, list[tf.Variable]] | None = None
         self._evaluations: list[Evaluation] = []
@@ -138,7 +140,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             return
         self._evaluations.append(self._evaluation(epoch, metric_values(logs)))
         if progress.tell(self._evaluations[-1]):
-            self.best_weights = self.model.get_weights()
+            self._take_weights()
             self.best_step = self._step()
         self._show(progress)
         if progress.stopped:
@@ -150,6 +152,20 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._stop_listening()
         super().on_train_end(logs)
+        if self.restore_best_weights:
+            self._give_untracked()
+
+    def _take_weights(self) -> None:
+        """Keep the model's weights as they are now, and what else belongs to it."""
+        self.best_weights = self.model.get_weights()
+        self._best_untracked = [v.numpy() for _, v in untracked_variables(self.model)]
+
+    def _give_untracked(self) -> None:
+        """Put back what Keras, which restores the weights, does not know."""
+        if self.best_weights is not None:
+            variables = [variable for _, variable in untracked_variables(self.model)]
+            for variable, value in zip(variables, self._best_untracked, strict=True):
+                variable.assign(value)
 
     # What survives.
 
@@ -204,10 +220,11 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
         It may be called while the training goes on.
         """
-        weights, step = self.best_weights, self.best_step
+        step = self.best_step
         if step is None or step == self.written_step or not self.directory:
             return lambda: None
         folder, variables = self._disk()
+        weights = [*self.best_weights, *self._best_untracked]
 
         def write() -> None:
             if self.written_step == step:
@@ -232,18 +249,18 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         if self.best_step is not None and self.directory:
             folder, variables = self._disk()
             folder.restore(self.best_step)
-            self.best_weights = [variable.numpy() for variable in variables]
+            values = [variable.numpy() for variable in variables]
+            count = len(self.model.weights)
+            self.best_weights, self._best_untracked = values[:count], values[count:]
             self.written_step = self.best_step
 
     def _disk(self) -> tuple[CheckpointFolder, list[tf.Variable]]:
         if self._on_disk is None:
             assert self.directory
-            weights = self.model.weights
+            weights = kept_variables(self.model)
             with tf.device("/cpu:0"):
-                variables = [tf.Variable(tf.zeros(w.shape, w.dtype)) for w in weights]
-            described = [
-                [w.path, list(w.shape), keras.backend.standardize_dtype(w.dtype)] for w in weights
-            ]
+                variables = [tf.Variable(tf.zeros(w.shape, w.dtype)) for _, w in weights]
+            described = [[path, list(w.shape), w.dtype.name] for path, w in weights]
             folder = CheckpointFolder(
                 self.directory,
                 tf.train.Checkpoint(model=variables),
@@ -400,6 +417,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         # After a fit that died of an exception the handler is still there; the model is not ours.
         if self.best_weights is not None and _runs_fit(frame, self.model):
             self.model.set_weights(self.best_weights)
+            self._give_untracked()
         if callable(previous):
             previous(number, frame)
         elif previous == signal.SIG_DFL:

@@ -19,6 +19,7 @@ import keras
 
 from kerastrain.errors import TrainingError
 from kerastrain.training.evaluation import as_floats
+from kerastrain.training.learning_rate import optimizers_of
 from kerastrain.training.status import RunStatus
 
 
@@ -89,7 +90,7 @@ class StatusCallback(keras.callbacks.Callback):
     def _update_in_fit(self, optimizer: Any) -> None:
         status = self._fit_status
         status.step = int(optimizer.iterations)
-        status.learning_rate = float(optimizer.learning_rate)
+        status.learning_rate = float(optimizers_of(optimizer)[0].learning_rate)
         status.seconds = time.monotonic() - self._fit_started
         epoch, first_step = self._epoch_start
         # In a data set of unknown length only whole epochs can be told.

@@ -162,6 +162,13 @@ flags.DEFINE_enum(
     "learning rate, three times at most.",
     flag_values=FLAGS,
 )
+flags.DEFINE_boolean(
+    "inexact_resume",
+    TrainOptions.inexact_resume,
+    "Train although the step keeps state that cannot be saved (random ops without a seed, "
+    "iterators): after an interruption the run goes on otherwise than without. Recorded.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer(
     "keep_last",
     TrainOptions.keep_last,

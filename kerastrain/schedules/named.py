@@ -54,6 +54,11 @@ def set_schedule(
     import keras
 
     inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if hasattr(inner, "optimizers"):
+        raise OptionsError(
+            f"--schedule={schedule}: the recipe's optimizer is a {type(inner).__name__}, which "
+            "joins several with a learning rate each. Give each its own where the recipe makes it."
+        )
     is_variable = isinstance(inner._learning_rate, keras.Variable)
     if rate is None and not is_variable:
         raise OptionsError(

@@ -84,8 +84,16 @@ class Evaluator:
     def try_one_batch(self) -> dict[str, float]:
         """The metrics over the first few examples only; they are reset afterwards."""
         self._state.model.reset_metrics()
-        self._run_rest(0, min(self._count, self._state.replicas * 8))
+        self._rest(*self._arguments(0, self._few))
         return self._result()
+
+    def trace(self) -> Any:
+        """Return the tf.ConcreteFunction that `try_one_batch` calls."""
+        return self._rest.get_concrete_function(*self._arguments(0, self._few))
+
+    @property
+    def _few(self) -> int:
+        return min(self._count, self._state.replicas * 8)
 
     def _evaluated(
         self, *, jit: bool, is_broken_off: Callable[[], bool]
@@ -101,7 +109,7 @@ class Evaluator:
             done += batches
         rest = self._count - full * self._batch_size
         if rest:
-            self._run_rest(full * self._batch_size, rest)
+            self._rest(*self._arguments(full * self._batch_size, rest))
         self._compiled_once = True
         return self._result()
 
@@ -132,9 +140,9 @@ class Evaluator:
             self._chunks[jit] = self._compile(jit)
         self._chunks[jit](chunk.tensors, chunk.order, tf.constant(chunk.offset), tf.constant(steps))
 
-    def _run_rest(self, first_row: int, rows: int) -> None:
+    def _arguments(self, first_row: int, rows: int) -> tuple[Any, ...]:
         chunk = self._place.chunk(self._order, first_row, rows)
-        self._rest(chunk.tensors, chunk.order, tf.constant(chunk.offset), tf.constant(rows))
+        return chunk.tensors, chunk.order, tf.constant(chunk.offset), tf.constant(rows)
 
     def _compile(self, jit: bool) -> Callable[..., None]:
         state, batch_size = self._state, self._batch_size

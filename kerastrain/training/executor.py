@@ -10,7 +10,7 @@ step of the epoch gets the rest as a smaller batch (compiled by itself, never by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -116,7 +116,7 @@ class Executor:
             budget_bytes=budget_bytes,
         )
         self._on_cpu = "CPU" in device.upper()
-        self._chunks: dict[tuple[int, bool], Callable[..., tf.Tensor]] = {}
+        self._chunks: dict[tuple[int, bool], Any] = {}
         self._orders: dict[int, Future[tf.Tensor]] = {}
         # The next epoch's order is computed beside the training.
         self._ordering = ThreadPoolExecutor(1, thread_name_prefix="order")
@@ -133,6 +133,13 @@ class Executor:
             bad = self._run_piece(piece, following, jit=jit)
             first_bad = bad if first_bad is None else first_bad
         return first_bad
+
+    def trace(self, *, jit: bool) -> Any:
+        """Return the tf.ConcreteFunction of a chunk of full batches, as `run` will call it."""
+        size = self.batches.batch_size
+        piece = Segment(epoch=0, first_step=0, first_row=0, steps=1, batch_size=size)
+        with random_algorithm(self._algorithm(jit)):
+            return self._compiled(size, jit=jit).get_concrete_function(*self._arguments(piece))
 
     def forget_compiled(self) -> None:
         """The step is compiled anew at the next run: something in it has changed."""
@@ -154,8 +161,7 @@ class Executor:
                 )
 
     def _run_piece(self, piece: Segment, following: Segment | None, *, jit: bool) -> int | None:
-        rows = piece.steps * piece.batch_size
-        chunk = self.place.chunk(self._order(piece.epoch), piece.first_row, rows)
+        arguments = self._arguments(piece)
         if following is not None:
             self.place.announce(
                 self._order(following.epoch),
@@ -163,15 +169,24 @@ class Executor:
                 following.steps * following.batch_size,
             )
         compiled = self._compiled(piece.batch_size, jit=jit)
-        first_bad = compiled(
+        # Tracing happens within the first call; later calls find the scope idle.
+        with random_algorithm(self._algorithm(jit and self._is_full(piece.batch_size))):
+            bad = int(compiled(*arguments))
+        return None if bad < 0 else bad
+
+    def _arguments(self, piece: Segment) -> tuple[Any, ...]:
+        rows = piece.steps * piece.batch_size
+        chunk = self.place.chunk(self._order(piece.epoch), piece.first_row, rows)
+        return (
             chunk.tensors,
             chunk.order,
             tf.constant(chunk.offset),
             tf.constant(piece.steps),
             tf.constant(piece.first_step, tf.int64),
         )
-        bad = int(first_bad)
-        return None if bad < 0 else bad
+
+    def _algorithm(self, jit: bool) -> str | None:
+        return "threefry" if jit and self._on_cpu else None
 
     def _order(self, epoch: int) -> tf.Tensor:
         for wanted in (epoch, epoch + 1):
@@ -183,14 +198,16 @@ class Executor:
             del self._orders[old]
         return self._orders[epoch].result()
 
-    def _compiled(self, batch_size: int, *, jit: bool) -> Callable[..., tf.Tensor]:
-        is_full = batch_size == self.batches.batch_size
-        key = (batch_size, jit and is_full)
+    def _is_full(self, batch_size: int) -> bool:
+        return batch_size == self.batches.batch_size
+
+    def _compiled(self, batch_size: int, *, jit: bool) -> Any:
+        key = (batch_size, jit and self._is_full(batch_size))
         if key not in self._chunks:
             self._chunks[key] = self._compile(*key)
         return self._chunks[key]
 
-    def _compile(self, batch_size: int, jit: bool) -> Callable[..., tf.Tensor]:
+    def _compile(self, batch_size: int, jit: bool) -> Any:
         state, step, strategy = self._state, self._step, self._state.strategy
         share = batch_size // state.replicas
 
@@ -217,14 +234,7 @@ class Executor:
                 i += 1
             return first_bad
 
-        algorithm = "threefry" if jit and self._on_cpu else None
-
-        def traced(*arguments: Any) -> tf.Tensor:
-            # Tracing happens within the first call; later calls find the scope idle.
-            with random_algorithm(algorithm):
-                return chunk(*arguments)
-
-        return traced
+        return chunk
 
 
 def rows_of_replica(order: tf.Tensor, start: tf.Tensor, share: int) -> tf.Tensor:

@@ -21,6 +21,16 @@ def slow_down(optimizer: keras.Optimizer, *, known: int, halvings: int) -> bool:
     Returns:
         Whether compiled steps must be compiled anew: a schedule is part of the program.
     """
+    slowed = [_slow_down(each, known, halvings) for each in optimizers_of(optimizer)]
+    return any(slowed)
+
+
+def optimizers_of(optimizer: keras.Optimizer) -> list[keras.Optimizer]:
+    """Return those that a keras.optimizers.MultiOptimizer joins; of any other, itself."""
+    return list(getattr(optimizer, "optimizers", [optimizer]))
+
+
+def _slow_down(optimizer: keras.Optimizer, known: int, halvings: int) -> bool:
     rate: Any = optimizer._learning_rate
     if isinstance(rate, _Slower):
         rate = rate.schedule

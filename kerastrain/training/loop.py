@@ -233,6 +233,7 @@ class Loop:
         self._out_of_time = self._out_of_time or self._time_is_up()
         if self._owes_evaluation():
             self._end_round(signals)
+        self.state.check_unchanged()
         ended = self._ended(signals)
         if ended or self._save_is_due():
             self.save()
@@ -261,6 +262,7 @@ class Loop:
 
     def _run_chunk(self) -> int | None:
         step = self.state.step
+        self.state.check_unchanged()
         self._starts.beat("training", step=step)
         count = min(self.plan.next_stop(step) - step, self._chunk_limit())
         first = step % self.plan.evaluate_every

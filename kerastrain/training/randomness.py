@@ -43,10 +43,10 @@ class SeedStreams:
 
     def __init__(self, model: keras.Model, seed: int, *, replicas: int = 1):
         # Seed states are found by name: Keras has no public list of seed generators.
-        self._states = [v for v in model.variables if v.name == "seed_generator_state"]
+        self.states = [v for v in model.variables if v.name == "seed_generator_state"]
         if replicas == 1:
             # What `keras.random` uses without a seed; over replicas it is one for all of them.
-            self._states.append(global_seed_generator().state)
+            self.states.append(global_seed_generator().state)
         self._seed = seed
 
     def set(self, step: tf.Tensor, replica: tf.Tensor) -> None:
@@ -59,7 +59,7 @@ class SeedStreams:
         fold_in = tf.random.experimental.stateless_fold_in
         at_step = fold_in(tf.constant([self._seed, 0], tf.int64), step)
         at_replica = fold_in(at_step, replica)
-        for layer, state in enumerate(self._states):
+        for layer, state in enumerate(self.states):
             state.value.assign(
                 tf.cast(fold_in(at_replica, tf.constant(layer, tf.int64)), state.dtype)
             )

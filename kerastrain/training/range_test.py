@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from kerastrain.data.source import Examples
 from kerastrain.data.stored import StoredExamples
+from kerastrain.errors import OptionsError
 from kerastrain.training.executor import Executor
 from kerastrain.training.state import TrainState
 from kerastrain.training.steps import Batch, StepFunction
@@ -77,6 +78,11 @@ def range_test(
     optimizer = getattr(state.optimizer, "inner_optimizer", state.optimizer)
     with state.strategy.scope():
         rate = tf.Variable(FIRST_RATE, dtype=tf.float32, trainable=False)
+    if hasattr(optimizer, "optimizers"):
+        raise OptionsError(
+            f"A range test is for one learning rate; a {type(optimizer).__name__} joins several "
+            "optimizers with a rate each. Give --learning_rate a number."
+        )
     # A variable and no schedule, which counts the optimizer's updates: loss scaling skips some.
     optimizer.learning_rate = lambda: rate
     growth = (LAST_RATE / FIRST_RATE) ** (1 / (steps - 1))

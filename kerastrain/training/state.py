@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastrain.errors import CheckpointError, KerastrainError, OptionsError
+from kerastrain.errors import CheckpointError, KerastrainError, OptionsError, TrainingError
+from kerastrain.training.kept_variables import untracked_variables
+from kerastrain.training.learning_rate import optimizers_of
 from kerastrain.training.randomness import SeedStreams
 from kerastrain.training.strategy import replica_values
 
@@ -63,7 +65,10 @@ class TrainState:
         with strategy.scope():
             self._build(batch)
         self._check_metrics()
+        self._others: list[tf.Variable] = []
+        self.remember_compiled()
         self._loss_metric = next((m for m in model.metrics if m.name == "loss"), None)
+        self._untracked_variables = untracked_variables(model)
         self._seeds = SeedStreams(model, seed, replicas=strategy.num_replicas_in_sync)
         if strategy.num_replicas_in_sync > 1:
             self._check_optimizer()
@@ -79,7 +84,9 @@ class TrainState:
 
     @property
     def learning_rate(self) -> float:
-        return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+        """Of the optimizer; of several, the first one's."""
+        first = optimizers_of(self.optimizer)[0]
+        return float(keras.ops.convert_to_numpy(first.learning_rate))
 
     # What step functions use.
 
@@ -124,10 +131,73 @@ class TrainState:
         """Every variable that is saved, by group, as (path, raw variable)."""
         optimizer = [(v.path, v.value) for v in self.optimizer.variables]
         return {
-            "model": self._with_replicas(self.model.variables),
+            "model": self._with_replicas(self.model.variables) + self._untracked(),
             "optimizer": optimizer,
             "metrics": self._with_replicas(self.model.metrics_variables),
+            "others": [(v.name.removesuffix(":0"), v) for v in self._others],
         }
+
+    def keep(self, captured: Sequence[tf.Variable]) -> None:
+        """Take what a traced step or evaluation reads besides into what is saved and restored.
+
+        A second optimizer, an average teacher, a loss's weight: whatever lies outside the model.
+        """
+        known = {id(variable) for variable in self._plain_variables()}
+        known |= {id(state.value) for state in self._seeds.states}  # Set anew at each step.
+        # In the order of the trace; names have numbers that count what the process made before.
+        self._others += {id(v): v for v in captured if id(v) not in known}.values()
+
+    def not_found(self, captured: Sequence[tf.Variable]) -> list[tf.Variable]:
+        """Return the numbers among captured variables that do not belong to model or metrics.
+
+        The best weights and the export would go without them.
+        """
+        groups = self.variables()
+        found = [variable for group in ("model", "metrics") for _, variable in groups[group]]
+        known = {id(copy) for variable in found for copy in replica_values(variable)}
+        return [v for v in captured if v.dtype.is_floating and id(v) not in known]
+
+    def remember_compiled(self) -> None:
+        """Note what steps that are compiled from now on are compiled for."""
+        self._compiled_for = self._what_is_trained()
+
+    def check_unchanged(self) -> None:
+        """Refuse a model that was compiled anew, or frozen otherwise, since its step was compiled.
+
+        Raises:
+            TrainingError: a callback has done so; it says what to do instead.
+        """
+        now = self._what_is_trained()
+        changed = [what for what, value in self._compiled_for.items() if now[what] != value]
+        if changed:
+            raise TrainingError(
+                f"At step {self.step:,} a callback changed {', '.join(changed)}. Steps were "
+                "compiled for the model as it was, so this would have no effect. Train in two "
+                "runs: end this one before the change, change and compile the model, and give it "
+                "to a second run in a --workdir of its own. (Within a run the learning rate and "
+                "the values of variables may change.)"
+            )
+
+    def _what_is_trained(self) -> dict[str, Any]:
+        """What is fixed once a step is compiled, by the name that a user would give it."""
+        model = self.model
+        return {
+            "the optimizer": id(model.optimizer),
+            "the learning rate's schedule": [
+                id(getattr(each, "_learning_rate", None)) for each in optimizers_of(model.optimizer)
+            ],
+            "the compiled loss": id(model._compile_loss),
+            "the compiled metrics": id(model._compile_metrics),
+            "which weights are trainable": [id(v) for v in model.trainable_variables],
+        }
+
+    def _untracked(self) -> list[tuple[str, tf.Variable]]:
+        return [
+            (path if len(copies) == 1 else f"{path}@{i}", copy)
+            for path, variable in self._untracked_variables
+            for copies in [replica_values(variable)]
+            for i, copy in enumerate(copies)
+        ]
 
     def describe(self) -> list[list[Any]]:
         """[group, path, shape, dtype] of every saved variable, in the order of saving."""
@@ -184,7 +254,7 @@ class TrainState:
         Without averaging nothing changes.
         """
         inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if not inner.use_ema:
+        if not any(optimizer.use_ema for optimizer in optimizers_of(inner)):
             yield
             return
         trained = [variable.numpy() for variable in self.trainable_values]
