@@ -38,6 +38,8 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        if not str(path).isascii() and str(path).encode(errors="replace").decode() != str(path):
+            raise WorkdirError(f"--workdir={str(path)!a} is not UTF-8, which TensorFlow expects.")
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -13,13 +13,11 @@ traceback); 2 the command line is wrong; 128 + signal when a signal ended it.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import select
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import kerastrain
 from kerastrain.cli.keras_settings import use_keras_defaults
@@ -69,21 +67,12 @@ def _reporting_errors(run: Callable[[], int]) -> int:
         print(f"kerastrain: error: {error}", file=sys.stderr)
         return error.exit_status
     except PermissionError as error:
-        print(f"kerastrain: error: {_told(error)}", file=sys.stderr)
+        told = f"{error.filename}: {error.strerror}. Does it belong to another user?"
+        print(f"kerastrain: error: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("kerastrain: interrupted.", file=sys.stderr)
         return 130
-
-
-def _told(error: PermissionError) -> str:
-    """Whose it is that may not be read or changed: another user's run is no bug."""
-    path = Path(os.fsdecode(error.filename or "."))
-    with contextlib.suppress(OSError, KeyError):
-        while not os.access(path, os.F_OK):
-            path = path.parent
-        return f"{error.filename}: {error.strerror}. {path} belongs to {path.owner()}."
-    return str(error)
 
 
 def _dispatch(arguments: list[str]) -> int:
