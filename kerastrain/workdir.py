@@ -40,6 +40,8 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        if not str(path).isascii() and str(path).encode(errors="replace").decode() != str(path):
+            raise WorkdirError(f"--workdir={str(path)!a} is not UTF-8, which TensorFlow expects.")
         self._made: list[Path] = []  # The folders that this object made, the innermost first.
 
     def __fspath__(self) -> str:

@@ -249,7 +249,7 @@ class AsInTheGuide(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def test_a_crashed_run_goes_on_exactly_with_callbacks_where_they_were(tmp_path):
+def test_a_crashed_run_goes_on_exactly_with_callbacks_where_they_were(tmp_path, strange):
     def callbacks(*more):
         return [
             AsInTheGuide(),
@@ -260,12 +260,12 @@ def test_a_crashed_run_goes_on_exactly_with_callbacks_where_they_were(tmp_path):
     whole = train(tmp_path / "whole", callbacks=callbacks(), max_epochs=20)
     assert whole.step < 20 * 7 and "by a callback" in whole.stopped
     with pytest.raises(Crash):
-        train(tmp_path / "crashed", callbacks=callbacks(CrashAt(4)), max_epochs=20)
+        train(strange, callbacks=callbacks(CrashAt(4)), max_epochs=20)
     last = callbacks()
-    resumed = train(tmp_path / "crashed", callbacks=last, max_epochs=20)
+    resumed = train(strange, callbacks=last, max_epochs=20)
     assert resumed.history == whole.history and resumed.stopped == whole.stopped
     assert last[0].seen.sum() == 40 * len(whole.history)
-    lines = (tmp_path / "crashed" / "metrics.jsonl").read_text().splitlines()
+    lines = (strange / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line)["learning_rate"] for line in lines]
     assert rates[-1] < rates[0]
 
@@ -350,6 +350,18 @@ def test_another_environment_is_refused_on_resume(tmp_path):
     with pytest.raises(ResumeError, match="tensorflow: 1.0 recorded"):
         train(tmp_path / "run", max_epochs=7)
     assert train(tmp_path / "run", max_epochs=7, override=True).step == 49
+
+
+def test_metrics_in_16_bits_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.src.backend.config, "_FLOATX", "float16")
+    with pytest.raises(KerastrainError, match=r"'loss/total' is float16.*set_floatx\('float32'\)"):
+        train(tmp_path / "run")
+
+
+def test_another_backend_is_refused_with_the_way_to_change_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(KerastrainError, match="runs on jax in this program.*KERAS_BACKEND"):
+        train(tmp_path / "run")
 
 
 def test_named_inputs_and_weights_are_trained_on(tmp_path):

@@ -32,13 +32,14 @@ class Folders(flags.ArgumentParser[list[str]]):
         while rest:
             counts = range(len(rest), 1, -1)
             count = next((n for n in counts if _is_folder(",".join(rest[:n]))), 1)
-            found.append(",".join(rest[:count]).strip())
+            found.append(",".join(rest[:count]))
             rest = rest[count:]
-        return [folder for folder in found if folder]
+        return [one if _is_folder(one) else one.strip() for one in found if one.strip()]
 
 
 def _is_folder(text: str) -> bool:
-    places = (text, text.partition("=")[2])
+    name, _, folder = text.partition("=")
+    places = (text,) if "," in name else (text, folder)
     return any(place and os.path.isdir(os.path.expanduser(place)) for place in places)
 
 

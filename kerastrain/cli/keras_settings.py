@@ -7,7 +7,6 @@ So the same command gives the same model on every machine. A recipe's file may c
 
 from __future__ import annotations
 
-import contextlib
 import importlib.abc
 import importlib.util
 import json
@@ -41,8 +40,7 @@ class _KerasImport(importlib.abc.MetaPathFinder):
         if name != "keras":
             return None
         sys.meta_path.remove(self)
-        asked = os.environ.get(VARIABLE)
-        os.environ[VARIABLE] = BACKEND
+        asked, os.environ[VARIABLE] = os.environ.get(VARIABLE), BACKEND
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
@@ -65,23 +63,18 @@ def _set_defaults(keras: ModuleType, backend: str | None) -> None:
     from keras.src.backend.config import keras_home
 
     file = Path(keras_home()).expanduser() / "keras.json"
-    found = {"backend": BACKEND}
-    with contextlib.suppress(OSError, ValueError):  # Keras does without it then, too.
-        found |= json.loads(file.read_bytes())
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        found = {}  # Keras does without it, too.
     if backend:
         found["backend"] = backend
-    lines = [] if found["backend"] == BACKEND else [f"backend={found['backend']}"]
-    for name, default in DEFAULTS.items():
-        value = getattr(keras.config, name)()
-        getattr(keras.config, f"set_{name}")(default)
-        lines += [] if value == default else [f"{name}={value}"]
-    if lines:
-        where = f"{VARIABLE} or {file}" if backend else file
-        logger.warning(
-            "Keras is set to %s (%s). kerastrain does not use that, but Keras's own defaults: "
-            "backend=%s, %s.",
-            ", ".join(lines),
-            where,
-            BACKEND,
-            ", ".join(f"{name}={default}" for name, default in DEFAULTS.items()),
-        )
+    others = []
+    for name, default in {"backend": BACKEND, **DEFAULTS}.items():
+        if name in DEFAULTS:
+            getattr(keras.config, f"set_{name}")(default)
+        if found.get(name, default) != default:
+            others.append(f"{name}={found[name]} (here {default})")
+    if others:
+        where = f"{VARIABLE} and {file}" if backend else file
+        logger.warning("Other settings of Keras are not used: %s; by %s.", ", ".join(others), where)

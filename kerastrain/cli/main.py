@@ -15,14 +15,11 @@ their status. A command whose product it is ends with 1; with 141 in front of `|
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import kerastrain
 from kerastrain.best_effort import best_effort_output
@@ -87,21 +84,12 @@ def _reporting_errors(run: Callable[[], int]) -> int:
         print(f"kerastrain: error: {error}", file=sys.stderr)
         return error.exit_status
     except PermissionError as error:
-        print(f"kerastrain: error: {_told(error)}", file=sys.stderr)
+        told = f"{error.filename}: {error.strerror}. Does it belong to another user?"
+        print(f"kerastrain: error: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("kerastrain: interrupted.", file=sys.stderr)
         return 130
-
-
-def _told(error: PermissionError) -> str:
-    """Whose it is that may not be read or changed: another user's run is no bug."""
-    path = Path(os.fsdecode(error.filename or "."))
-    with contextlib.suppress(OSError, KeyError):
-        while not os.access(path, os.F_OK):
-            path = path.parent
-        return f"{error.filename}: {error.strerror}. {path} belongs to {path.owner()}."
-    return str(error)
 
 
 def _dispatch(arguments: list[str]) -> int:

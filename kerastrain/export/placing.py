@@ -107,13 +107,14 @@ def move_into_place(folder: Path, base: Path) -> int:
 
 
 def _open_as_usual(folder: Path) -> None:
-    """Gives everything the mode that the umask says; TensorFlow makes folders with its own."""
+    """Gives the folders the mode that the umask says: TensorFlow has one of its own for them."""
     new = folder.with_name("new")
     new.mkdir()
     mode = stat.S_IMODE(new.stat().st_mode)  # With the set-group-id bit, where that is inherited.
     new.rmdir()
     for path in (folder, *folder.rglob("*")):
-        path.chmod(mode if path.is_dir() else mode & 0o666)
+        if path.is_dir():
+            path.chmod(mode)
 
 
 def closed_to_others(version: Path) -> Path | None:

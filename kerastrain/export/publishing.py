@@ -127,9 +127,9 @@ def publish(
             with changing(base):  # nothing else is deployed between the decision and the rename
                 _decide(accept, pending / "model")
                 version = move_into_place(pending / "model", base)
+                closed = closed_to_others(base / str(version))
     except OSError as error:
         raise ExportError(f"The model cannot be exported to {base}: {error}") from error
-    closed = closed_to_others(base / str(version))
     if closed is not None:
         logger.info(
             "A server of another user could not read %s: %s is closed to others.",

@@ -1,3 +1,4 @@
+import errno
 import importlib
 import os
 import signal
@@ -145,6 +146,13 @@ def test_ctrl_c_outside_of_a_run_ends_with_130_and_no_traceback(command, capsys)
     command(raising(KeyboardInterrupt()))
     assert main(["train"]) == 130
     assert capsys.readouterr().err == "kerastrain: interrupted.\n"
+
+
+def test_another_users_files_are_an_error_in_one_line(command, capsys):
+    command(raising(PermissionError(errno.EACCES, "Permission denied", "runs/a/lock")))
+    assert main(["train"]) == 1
+    shown = "runs/a/lock: Permission denied. Does it belong to another user?\n"
+    assert capsys.readouterr().err == f"kerastrain: error: {shown}"
 
 
 def test_a_bug_keeps_its_traceback(command):
