@@ -81,6 +81,8 @@ def write_check(folder: Path, served: ServedModel, rows: Rows) -> dict[str, Rows
     arrays |= {f"answer_{i}": storable(a) for i, a in enumerate(answers.values())}
     np.savez(folder / "expected.npz", **arrays)
     few = max(FEW_ROWS, REQUEST_BYTES // sum(array[:1].nbytes for array in rows.values()))
+    if served.seeds.drawn:  # What is drawn for a batch hangs on its size.
+        few = len(raw[0])
     requests = sample_requests(served, first_rows(rows, few), first_rows(answers, few))
     _write_requests(folder, requests)
     check = {
@@ -107,7 +109,6 @@ def write_check(folder: Path, served: ServedModel, rows: Rows) -> dict[str, Rows
 
 def batch_sizes(served: ServedModel) -> list[int]:
     """Those that the export is asked in."""
-    # What is drawn for a batch hangs on its size, too.
     small = () if served.seeds.drawn else SMALL_BATCHES
     return sorted({*small, served.at_once})
 

@@ -266,9 +266,11 @@ def test_a_check_that_dies_is_shown_and_nothing_is_published(tmp_path, monkeypat
 
 def test_a_model_whose_weights_are_nan_is_not_published(tmp_path):
     model = digits_model()
-    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
-    with pytest.raises(ExportError, match="NaN"):
-        publish(model, digits_data(), base=tmp_path / "digits", facts={})
+    kernel, bias = model.get_weights()
+    for spoilt in (np.full_like(bias, np.nan), np.array([*bias[:-1], np.inf])):
+        model.set_weights([kernel, spoilt])
+        with pytest.raises(ExportError, match="NaN or infinity"):
+            publish(model, digits_data(), base=tmp_path / "digits", facts={})
     assert list((tmp_path / "digits").iterdir()) == []
 
 
