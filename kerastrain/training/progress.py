@@ -38,13 +38,20 @@ from kerastrain.workdir import write_bytes
 
 logger = logging.getLogger(__name__)
 
+# Counts of batches, and what on_epoch_begin sets: a start may go on in the middle of an epoch.
+SEEN = {"_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"}
 KEPT = {
     "ReduceLROnPlateau": {"best", "wait", "cooldown_counter"},
     "EarlyStopping": {"best", "best_epoch", "best_weights", "wait", "stopped_epoch"},
-    "ModelCheckpoint": {"best", "_batches_seen_since_last_saving", "_last_batch_seen"},
-    "OrbaxCheckpoint": {"best", "_batches_seen_since_last_saving", "_last_batch_seen"},
-    "BackupAndRestore": {"_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"},
-    "TensorBoard": {"_global_train_batch", "_global_test_batch"},
+    "ModelCheckpoint": {"best", *SEEN},
+    "OrbaxCheckpoint": {"best", *SEEN},
+    "BackupAndRestore": SEEN,
+    "TensorBoard": {
+        "_global_train_batch",
+        "_global_test_batch",
+        "_epoch_start_time",
+        "_previous_epoch_iterations",
+    },
     "History": {"history", "epoch"},
 }
 # Beside the checkpoints, each under its own checksum: arrays that are too large for a text.
