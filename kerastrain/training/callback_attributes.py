@@ -1,16 +1,15 @@
 """What a callback's attributes are: as values that can be kept, and as it was made.
 
 made = as_made(callback)            # when it was first seen, after its constructor
-now = Seen.of(attributes(callback))
-now.kept["wait"], now.text("wait") == made.text("wait")
+now = seen(attributes(callback))
+now["wait"].kept, now["wait"].text == made["wait"].text
 """
 
 from __future__ import annotations
 
 import collections
 import dis
-import hashlib
-import itertools
+import functools
 import json
 import types
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastrain.training.identity import describe_code
 from kerastrain.training.kept_values import Unkept, encode
 
 # Arrays that a callback was made with are copied up to this size, to be brought back if need be.
@@ -28,45 +28,38 @@ COPIED_BYTES = 1 << 26
 MADE = "_kerastrain_made"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Seen:
-    """Attributes at one moment.
+    """An attribute at one moment.
 
     Attributes:
-        kept: as JSON values. arrays: {attribute: {sha256: array}}, those they refer to.
-        functions: {attribute: its name and the checksum of its code}.
-        unkept: {attribute: its class}, of all others.
-        by_libraries: names of attributes that Keras's classes set, or this package's.
+        text: by which two moments are compared: NaN is not equal to itself.
+        kept: as JSON values; None of what cannot be kept, too.
+        unkept: what it is, if it cannot be kept: a function, or its class.
+        arrays: {sha256: array}, those that `kept` refers to.
     """
 
-    kept: dict[str, Any] = field(default_factory=dict)
-    arrays: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    functions: dict[str, str] = field(default_factory=dict)
-    unkept: dict[str, str] = field(default_factory=dict)
-    by_libraries: frozenset[str] = frozenset()
+    text: str
+    kept: Any = None
+    unkept: str = ""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> Seen:
-        seen = cls()
-        for name, value in attributes.items():
-            arrays: dict[str, np.ndarray] = {}
-            function = function_text(value)
-            if function is not None:
-                seen.functions[name] = function
-                continue
-            try:
-                seen.kept[name], seen.arrays[name] = encode(value, arrays), arrays
-            except Unkept as error:
-                seen.unkept[name] = str(error)
-            except RecursionError:
-                seen.unkept[name] = f"{type(value).__name__} that holds itself"
-        return seen
 
-    def text(self, name: str) -> str | None:
-        """By which two values are compared: NaN is not equal to itself."""
-        if name in self.kept:
-            return json.dumps(self.kept[name])
-        return self.functions.get(name) or self.unkept.get(name)
+def seen(attributes: Mapping[str, Any]) -> dict[str, Seen]:
+    """Attributes as they are now."""
+    return {name: _seen(value) for name, value in attributes.items()}
+
+
+def _seen(value: Any) -> Seen:
+    function = _function_text(value)
+    if function is not None:
+        return Seen(function, unkept="function")
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        kept = encode(value, arrays)
+    except Unkept as error:
+        return Seen(str(error), unkept=str(error))
+    return Seen(json.dumps(kept), kept, arrays=arrays)
 
 
 def named_callbacks(
@@ -82,17 +75,15 @@ def named_callbacks(
     return named
 
 
-def as_made(callback: keras.callbacks.Callback) -> Seen:
-    """What a callback was when it was first seen; large arrays are copies, or left out."""
+def as_made(callback: keras.callbacks.Callback) -> dict[str, Seen]:
+    """What a callback was when it was first seen; arrays are copies, or left out."""
     if MADE not in vars(callback):
-        seen, left = Seen.of(attributes(callback)), COPIED_BYTES
-        for arrays in seen.arrays.values():
-            left -= sum(array.nbytes for array in arrays.values())
-            copies = {sha256: array.copy() for sha256, array in arrays.items() if left >= 0}
-            arrays.clear()
-            arrays.update(copies)
-        seen.by_libraries = set_by_libraries(type(callback))
-        vars(callback)[MADE] = seen
+        made = seen(attributes(callback))
+        for each in made.values():
+            small = {n: a.copy() for n, a in each.arrays.items() if a.nbytes <= COPIED_BYTES}
+            each.arrays.clear()
+            each.arrays.update(small)
+        vars(callback)[MADE] = made
     return vars(callback)[MADE]
 
 
@@ -112,43 +103,24 @@ def is_library(kind: type) -> bool:
     return kind is object or kind.__module__.partition(".")[0] in ("keras", "kerastrain")
 
 
+@functools.cache
 def set_by_libraries(kind: type) -> frozenset[str]:
     """Names of the attributes that Keras's classes, or this package's, set among its bases."""
-    codes = [
-        member.__code__
-        for base in kind.__mro__
-        if is_library(base)
-        for member in vars(base).values()
+    members = [m for base in kind.__mro__ if is_library(base) for m in vars(base).values()]
+    return frozenset(
+        step.argval
+        for member in members
         if isinstance(member, types.FunctionType)
-    ]
-    names = set()
-    for code in codes:
-        steps = list(dis.get_instructions(code))
-        for before, step in itertools.pairwise(steps):
-            if step.opname == "STORE_ATTR" and before.argval == "self":
-                names.add(step.argval)
-    return frozenset(names)
+        for step in dis.get_instructions(member)
+        if step.opname == "STORE_ATTR"
+    )
 
 
-def function_text(value: Any) -> str | None:
+def _function_text(value: Any) -> str | None:
     """ "halve (code 3f2a…)"; by its name where the code is not Python's; None for no function."""
-    if isinstance(value, types.MethodType):
-        value = value.__func__
+    value = getattr(value, "__func__", value)
     if isinstance(value, types.FunctionType):
-        return f"{value.__qualname__} (code {_code_checksum(value.__code__)[:16]})"
+        return f"{value.__qualname__} (code {describe_code(value.__code__)})"
     if isinstance(value, (type, types.BuiltinFunctionType, np.ufunc)):
         return f"{value.__name__} (function)"
     return None
-
-
-def _code_checksum(code: types.CodeType) -> str:
-    texts = [_constant_text(constant) for constant in code.co_consts]
-    content = repr((code.co_code, code.co_names, texts))
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _constant_text(constant: Any) -> str:
-    if isinstance(constant, types.CodeType):
-        return _code_checksum(constant)
-    # A set has another order in each process.
-    return repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)

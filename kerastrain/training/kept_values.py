@@ -1,4 +1,4 @@
-"""Values of callbacks as JSON values, exactly: types, dtypes, NaN and infinity, random states.
+"""Values of callbacks as JSON values, exactly: types, dtypes, NaN and infinity.
 
     kept = encode(value, arrays)           # arrays: {sha256: array}, those too large for a text
     value = decode(kept, now, read)        # read(sha256) gives the bytes of such an array
@@ -13,7 +13,6 @@ import base64
 import collections
 import hashlib
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,10 @@ import tensorflow as tf
 # Larger arrays are files of their own, written once for as long as they do not change.
 INLINE_BYTES = 1 << 12
 
-SERIES = (list, tuple, set, frozenset, collections.deque)
-MAPPINGS = (dict, collections.OrderedDict, collections.Counter, collections.defaultdict)
-CONTAINERS = {kind.__name__: kind for kind in (*SERIES, *MAPPINGS)}
-RANDOM: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
-    np.random.Generator: (
-        lambda drawer: drawer.bit_generator.state,
-        lambda drawer, state: setattr(drawer.bit_generator, "state", state),
-    ),
-    np.random.RandomState: (np.random.RandomState.get_state, np.random.RandomState.set_state),
-    random.Random: (random.Random.getstate, random.Random.setstate),
-}
+# Not made anew: how long one may be, or what it makes of a missing key, is not known.
+ONLY_FILLED = (collections.deque, collections.defaultdict)
+KINDS = (list, tuple, set, dict, collections.Counter, collections.OrderedDict, *ONLY_FILLED)
+CONTAINERS = {kind.__name__: kind for kind in KINDS}
 
 
 class Unkept(Exception):
@@ -51,27 +43,26 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
         return value
-    if kind is bytes:
-        return {"kind": "bytes", "hex": value.hex()}
     if isinstance(value, Path):
         return {"kind": "path", "text": str(value)}
-    if kind in SERIES:
-        items = [encode(item, arrays) for item in value]
-        ordered = sorted(items, key=json.dumps) if kind in (set, frozenset) else items
-        return {"kind": kind.__name__, "items": ordered, "maxlen": getattr(value, "maxlen", None)}
-    if kind in MAPPINGS:
+    if kind in KINDS and issubclass(kind, dict):
         pairs = [[encode(key, arrays), encode(item, arrays)] for key, item in value.items()]
         return {"kind": kind.__name__, "items": pairs}
+    if kind in KINDS:
+        items = [encode(item, arrays) for item in value]
+        # A set has another order in each process.
+        ordered = sorted(items, key=json.dumps) if kind is set else items
+        return {"kind": kind.__name__, "items": ordered}
     if kind is np.ndarray or isinstance(value, np.generic):
         return {"kind": "array" if kind is np.ndarray else "scalar", **_array(value, arrays)}
     if isinstance(value, tf.Tensor) and hasattr(value, "numpy"):
         return {"kind": "tensor", **_array(value.numpy(), arrays)}
+    if kind is np.random.Generator:
+        return {"kind": "random", "state": encode(value.bit_generator.state, arrays)}
     variables = variables_of(value)
     if variables:
         values = [_array(variable.numpy(), arrays) for variable in variables]
         return {"kind": "variables", "of": kind.__name__, "values": values}
-    if kind in RANDOM:
-        return {"kind": "random", "of": kind.__name__, "state": encode(RANDOM[kind][0](value), {})}
     raise Unkept(kind.__name__)
 
 
@@ -84,8 +75,6 @@ def decode(kept: Any, now: Any, read: Callable[[str], bytes]) -> Any:
     if not isinstance(kept, dict):
         return kept
     kind = kept["kind"]
-    if kind == "bytes":
-        return bytes.fromhex(kept["hex"])
     if kind == "path":
         return Path(kept["text"])
     if kind in ("array", "scalar", "tensor"):
@@ -93,11 +82,11 @@ def decode(kept: Any, now: Any, read: Callable[[str], bytes]) -> Any:
     if kind == "variables":
         return _assigned(kept["of"], [_array_of(each, read) for each in kept["values"]], now)
     if kind == "random":
-        if type(now).__name__ != kept["of"]:
-            raise Unkept(kept["of"])
-        RANDOM[type(now)][1](now, decode(kept["state"], None, read))
+        if not isinstance(now, np.random.Generator):
+            raise Unkept("Generator")
+        now.bit_generator.state = decode(kept["state"], None, read)
         return now
-    return _filled(CONTAINERS[kind], kept, now, read)
+    return _filled(CONTAINERS[kind], kept["items"], now, read)
 
 
 def variables_of(value: Any) -> list[Any]:
@@ -113,13 +102,12 @@ def _array(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     array = np.asarray(value)
     # bfloat16 and its like are told by their names only.
     name = array.dtype.name if array.dtype.kind == "V" else array.dtype.str
-    if array.dtype.hasobject or array.dtype.fields or name.startswith("void"):
+    if array.dtype.hasobject or name.startswith("void"):
         raise Unkept(f"array of {array.dtype}")
     facts = {"dtype": name, "shape": list(array.shape)}
     if array.nbytes <= INLINE_BYTES:
         return {**facts, "base64": base64.b64encode(array.tobytes()).decode()}
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    sha256 = hashlib.sha256(flat.data).hexdigest()
+    sha256 = hashlib.sha256(array.tobytes()).hexdigest()
     arrays[sha256] = array
     return {**facts, "file": sha256}
 
@@ -152,22 +140,20 @@ def _assigned(kind: str, values: list[np.ndarray], now: Any) -> Any:
     return (keras.Variable if kind == "Variable" else tf.Variable)(values[0])
 
 
-def _filled(kind: type, kept: dict[str, Any], now: Any, read: Callable[[str], bytes]) -> Any:
-    is_same = type(now) is kind and getattr(now, "maxlen", None) == kept.get("maxlen")
-    if kind in MAPPINGS:
-        there = now if is_same else {}
-        pairs = [(decode(key, None, read), item) for key, item in kept["items"]]
-        items: Any = {key: decode(item, there.get(key), read) for key, item in pairs}
+def _filled(kind: Any, kept: list[Any], now: Any, read: Callable[[str], bytes]) -> Any:
+    is_there = type(now) is kind
+    items: Any
+    if not is_there and kind in ONLY_FILLED:
+        raise Unkept(kind.__name__)
+    # Variables in a list become those of the list that is there.
+    there = {} if not is_there else now if issubclass(kind, dict) else dict(enumerate(now))
+    if issubclass(kind, dict):
+        pairs = [(decode(key, None, read), item) for key, item in kept]
+        items = {key: decode(item, there.get(key), read) for key, item in pairs}
     else:
-        # Variables in a list become those of the list that is there.
-        there = dict(enumerate(now)) if is_same and kind in (list, tuple) else {}
-        items = [decode(item, there.get(i), read) for i, item in enumerate(kept["items"])]
-    if kind in (tuple, frozenset):
+        items = [decode(item, there.get(i), read) for i, item in enumerate(kept)]
+    if kind is tuple or not is_there:
         return kind(items)
-    if not is_same:
-        if kind is collections.defaultdict:
-            raise Unkept("defaultdict")
-        return kind(items, kept["maxlen"]) if kind is collections.deque else kind(items)
     now.clear()
-    (now.extend if isinstance(now, (list, collections.deque)) else now.update)(items)
+    (now.extend if hasattr(now, "extend") else now.update)(items)
     return now

@@ -117,7 +117,7 @@ def _read_by(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             yield name, cell.cell_contents
         except ValueError:
             continue  # Not bound yet: of a function that is still being defined.
-    names = _names(function.__code__)
+    names = names_read(function.__code__)
     for name in names:
         value = function.__globals__.get(name)
         if not isinstance(value, types.ModuleType):
@@ -128,7 +128,7 @@ def _read_by(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     yield from enumerate(function.__defaults__ or ())
 
 
-def _names(code: types.CodeType) -> list[str]:
+def names_read(code: types.CodeType) -> list[str]:
     """Return the global names and attributes that code reads, nested functions included."""
     nested = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return [*code.co_names, *(name for inner in nested for name in _names(inner))]
+    return [*code.co_names, *(name for inner in nested for name in names_read(inner))]

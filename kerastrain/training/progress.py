@@ -31,6 +31,8 @@ from kerastrain.training.callback_attributes import (
     attributes,
     is_library,
     named_callbacks,
+    seen,
+    set_by_libraries,
 )
 from kerastrain.training.checkpoint_files import CheckpointFiles
 from kerastrain.training.kept_values import Unkept, decode, variables_of
@@ -72,14 +74,14 @@ class CallbackProgress:
     ):
         self._named = named_callbacks(callbacks)
         self._folder, self._host = folder, host
-        self._begun: dict[str, Seen] = {}
+        self._begun: dict[str, dict[str, Seen]] = {}
         self._told: set[tuple[str, str]] = set()
         # Array files written or read here: another of that name may be a damaged one.
         self._on_disk: set[str] = set()
         for name, callback in self._named:
-            made = as_made(callback)
+            as_made(callback)
             if "callbacks" in host:
-                _make_anew(name, callback, made)
+                _make_anew(name, callback)
                 if isinstance(callback, keras.callbacks.CSVLogger):
                     callback.append = True  # Its file has been begun.
 
@@ -90,12 +92,10 @@ class CallbackProgress:
             logger.warning("The checkpoint has progress of a callback %s; there is none now.", name)
         for name, callback in self._named:
             if isinstance(callback, keras.callbacks.CSVLogger):
-                callback.append = as_made(callback).kept["append"]
-            self._begun[name] = Seen.of(_progress(callback))
+                callback.append = as_made(callback)["append"].kept
+            self._begun[name] = seen(_progress(callback))
             if "callbacks" in self._host:
-                self._told |= {
-                    (name, attribute) for attribute in _lost(self._begun[name], callback)
-                }
+                self._told |= {(name, lost) for lost in _lost(self._begun[name], callback)}
             state = recorded.get(name, {})
             _give_back(name, callback, state.get("attributes", {}), self._read)
             if "state" in state:
@@ -129,14 +129,13 @@ class CallbackProgress:
         self, name: str, callback: keras.callbacks.Callback, arrays: dict[str, np.ndarray]
     ) -> dict[str, Any]:
         state = {"state": callback.get_state()} if _speaker(type(callback)) else {}
-        made, begun, now = as_made(callback), self._begun[name], Seen.of(_progress(callback))
-        changed = {
-            attribute: kept
-            for attribute, kept in now.kept.items()
-            if not made.text(attribute) == begun.text(attribute) == now.text(attribute)
-        }
-        for attribute in changed:
-            arrays |= now.arrays[attribute]
+        made, begun, now = as_made(callback), self._begun[name], seen(_progress(callback))
+        changed = {}
+        for attribute, each in now.items():
+            earlier = [moment[attribute].text for moment in (made, begun) if attribute in moment]
+            if not each.unkept and earlier != [each.text] * 2:
+                changed[attribute] = each.kept
+                arrays |= each.arrays
         self._tell(name, _lost(now, callback))
         return {**state, "attributes": changed} if changed else state
 
@@ -158,13 +157,11 @@ class CallbackProgress:
         return (self._folder / FOLDER / sha256).read_bytes()
 
 
-def _lost(seen: Seen, callback: keras.callbacks.Callback) -> dict[str, str]:
+def _lost(now: Mapping[str, Seen], callback: keras.callbacks.Callback) -> dict[str, str]:
     """What cannot be kept; a function that the constructor set, it will set again."""
-    made = as_made(callback).functions
-    functions = {
-        name: "function" for name, text in seen.functions.items() if made.get(name) != text
-    }
-    return {**seen.unkept, **functions}
+    made = as_made(callback)
+    again = {a for a in made if made[a].unkept == "function" and made[a] == now.get(a)}
+    return {a: each.unkept for a, each in now.items() if each.unkept and a not in again}
 
 
 def needed_files(host: Mapping[str, Any]) -> dict[str, str]:
@@ -172,16 +169,16 @@ def needed_files(host: Mapping[str, Any]) -> dict[str, str]:
     return {f"{FOLDER}/{name}": f"sha256:{name}" for name in host.get("callback_files", [])}
 
 
-def _make_anew(name: str, callback: keras.callbacks.Callback, made: Seen) -> None:
+def _make_anew(name: str, callback: keras.callbacks.Callback) -> None:
     """Makes a callback what it was before its first start in this process."""
-    now = Seen.of(_progress(callback))
-    copies = {key: array for arrays in made.arrays.values() for key, array in arrays.items()}
-    for attribute in {*now.kept, *now.functions, *now.unkept}:
-        if made.text(attribute) is None:
+    made = as_made(callback)
+    copies = {sha256: array for each in made.values() for sha256, array in each.arrays.items()}
+    for attribute, now in seen(_progress(callback)).items():
+        if attribute not in made:
             vars(callback).pop(attribute, None)
-        elif attribute in made.kept and made.text(attribute) != now.text(attribute):
+        elif not made[attribute].unkept and made[attribute].text != now.text:
             try:
-                kept = {attribute: made.kept[attribute]}
+                kept = {attribute: made[attribute].kept}
                 _give_back(name, callback, kept, lambda sha256: copies[sha256].tobytes())
             except KeyError:
                 raise CheckpointError(
@@ -220,7 +217,7 @@ def _progress(callback: keras.callbacks.Callback) -> dict[str, Any]:
     if speaker is not None and not is_library(speaker):
         return {}
     kept = {name for base in kind.__mro__ for name in KEPT.get(base.__name__, ())}
-    left_out = as_made(callback).by_libraries - (kept if speaker is None else set())
+    left_out = set_by_libraries(kind) - (kept if speaker is None else set())
     # Not by its property: one whose constructor does not call Keras's has no model yet.
     of_model = _variables_of_model(vars(callback).get("_model"))
     return {
@@ -240,14 +237,15 @@ def _variables_of_model(model: keras.Model | None) -> set[int]:
 
 
 def _is_of_model(value: Any, of_model: set[int]) -> bool:
+    """Whether it is a layer or a variable of the model, or lists some."""
     parts = value if isinstance(value, (list, tuple)) and value else [value]
-    return all(_is_part_of_model(part, of_model) for part in parts)
-
-
-def _is_part_of_model(part: Any, of_model: set[int]) -> bool:
-    is_layer = isinstance(part, (keras.layers.Layer, keras.Optimizer))
-    found = part.variables if is_layer else variables_of(part)
-    return (is_layer or bool(found)) and all(id(variable) in of_model for variable in found)
+    held = [
+        part.variables
+        if isinstance(part, (keras.layers.Layer, keras.Optimizer))
+        else variables_of(part) or [None]
+        for part in parts
+    ]
+    return all(id(variable) in of_model for variables in held for variable in variables)
 
 
 def _speaker(kind: type) -> type | None:

@@ -3,7 +3,6 @@
 import collections
 import json
 import math
-import random
 import threading
 import types
 from typing import ClassVar
@@ -79,11 +78,10 @@ def test_progress_that_on_train_begin_sets_is_restored_after_it(tmp_path):
 
 VALUES = {
     "not finite": [math.inf, -math.inf, math.nan, -0.0, 2**80],
-    "texts and bytes": ["é", b"\x00", None, True],
+    "texts": ["é", None, True],
     "keys that are no texts": {1: "a", (2, "b"): {None: 3.5}},
-    "tuples and sets": ((1, [2, (3,)]), {3, 1}, frozenset("ab")),
+    "tuples and sets": ((1, [2, (3,)]), {3, 1}),
     "collections": [
-        collections.deque([1, 2, 3], maxlen=3),
         collections.Counter("aab"),
         collections.OrderedDict(b=1, a=2),
     ],
@@ -117,15 +115,15 @@ class ChangedInPlace(keras.callbacks.Callback):
         self.counts = np.zeros(2000)
         self.variables = [tf.Variable([0.0]), keras.Variable(1)]
         self.mean = keras.metrics.Mean()
-        self.sources = [np.random.default_rng(0), random.Random(0), np.random.RandomState(0)]
+        self.source, self.last = np.random.default_rng(0), collections.deque(maxlen=1)
         self.active = False
 
     def on_train_begin(self, logs=None):
         self.active = True
 
     def on_epoch_end(self, epoch, logs=None):
-        drawn = [source.random() for source in self.sources]
-        self.notes.append((epoch, drawn))
+        self.last.append(self.source.random())
+        self.notes.append((epoch, list(self.last)))
         self.shared.append(epoch)
         self.counts[epoch] += 1
         self.variables[0].assign_add([0.5])
