@@ -179,18 +179,16 @@ def check_ids(state: TrainState, data: Data) -> str:
 
 
 def _ids_error(ids: Ids, split: str, *, rows: int) -> str:
-    size, named = ids.layer.input_dim, ", ".join(f"'{name}'" for name in ids.inputs if name)
     where = (
-        f" {ids.bad_rows:,} of {rows:,} rows have others, the first is row {ids.first_bad:,}. "
+        f"{ids.bad_rows:,} of {rows:,} rows have others, the first is row {ids.first_bad:,}. "
         "Correct these rows, or make"
-        if ids.inputs
-        else " They do not depend on the data. Make"
+        if ids.of_rows
+        else "They do not depend on the data. Make"
     )
     return (
-        f"The ids of {split} that reach the Embedding '{ids.layer.name}'"
-        f"{f' (from {named})' if named else ''} go from {ids.low:.0f} to {ids.high:.0f}; it has "
-        f"input_dim={size}, so they must lie in 0 to {size - 1}.{where} the layer with a larger "
-        "input_dim."
+        f"The ids of {split} that reach the Embedding '{ids.layer.name}' go from {ids.low:.0f} to "
+        f"{ids.high:.0f}; it has input_dim={ids.layer.input_dim}, so they must lie in 0 to "
+        f"{ids.layer.input_dim - 1}. {where} the layer with a larger input_dim."
     )
 
 

@@ -9,8 +9,7 @@ and reshaping count, whatever kind of model it is, and what comes after costs no
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +31,14 @@ class Ids:
     """What one use of an Embedding is given.
 
     Attributes:
-        inputs: the names of the inputs that the ids come from ("" is a single one), if any.
+        of_rows: whether rows have ids of their own; positions, say, have not.
         low, high: of all ids; NaN if one is.
         bad_rows: how many rows have ids that the layer has no vector for.
         first_bad: the number of the first of them.
     """
 
     layer: keras.layers.Embedding
-    inputs: list[str]
+    of_rows: bool
     low: Any = None
     high: Any = None
     bad_rows: int = 0
@@ -64,52 +63,34 @@ class IdProbe:
 
     def __init__(self, state: TrainState, examples: Examples | StoredExamples):
         self._state = state
-        self._uses: list[tuple[keras.layers.Embedding, list[str]]] = []
-        specs = {
-            name: tf.TensorSpec((None, *array.shape[1:]), tf.constant(array).dtype)
-            for name, array in _named(examples.take(np.arange(1))).items()
-        }
+        self._uses: list[tuple[keras.layers.Embedding, tf.Tensor]] = []
+        specs = tf.nest.map_structure(
+            lambda array: tf.TensorSpec((None, *array.shape[1:]), tf.constant(array).dtype),
+            examples.take(np.arange(1)).structure()[0],
+        )
         self._ranges = tf.function(self._trace).get_concrete_function(specs)
         self.seen = {layer.name for layer, _ in self._uses}
-        self._needed = {name for _, names in self._uses for name in names}
 
     def look(self, examples: Examples | StoredExamples, split: str) -> list[Ids]:
         """The ids in the examples of a split, for every use of an Embedding.
 
         Raises:
-            DataError: an Embedding in a loop, say, has refused an id by itself.
+            DataError: a lookup before it, say, has refused a value by itself.
         """
-        found = [Ids(layer, names) for layer, names in self._uses]
-        for first, arrays in self._pieces(examples):
-            rows = len(next(iter(arrays.values())))
+        found = [Ids(layer, of_rows=ids.shape[0] is None) for layer, ids in self._uses]
+        for first, piece in _pieces(examples):
             try:
-                ranges = self._ranges(tf.nest.map_structure(tf.constant, arrays))
+                ranges = self._ranges(tf.nest.map_structure(tf.constant, piece.structure()[0]))
             except tf.errors.InvalidArgumentError as error:
-                why, last = re.search(r"indices\[.*", error.message), first + rows - 1
                 raise DataError(
-                    f"The model does not take the rows {first:,} to {last:,} of {split}: "
-                    f"{why[0] if why else error.message}"
+                    f"The model does not take the rows {first:,} to {first + len(piece) - 1:,} "
+                    f"of {split}: {error.message}"
                 ) from error
             for ids, (low, high, bad) in zip(found, ranges, strict=True):
-                ids.add(low.numpy(), high.numpy(), bad.numpy(), first=first, rows=rows)
+                ids.add(low.numpy(), high.numpy(), bad.numpy(), first=first, rows=len(piece))
         return found
 
-    def _pieces(
-        self, examples: Examples | StoredExamples
-    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """(number of the first row, inputs); inputs that no id depends on are zeros."""
-        for first, block in examples.blocks():
-            arrays = _named(block)
-            size = sum(array[:1].nbytes for array in arrays.values())
-            rows = max(1, PIECE_BYTES // max(1, size))
-            for at in range(0, len(block), rows):
-                parts = {name: array[at : at + rows] for name, array in arrays.items()}
-                yield (
-                    first + at,
-                    {n: p if n in self._needed else np.zeros_like(p) for n, p in parts.items()},
-                )
-
-    def _trace(self, inputs: dict[str, tf.Tensor]) -> list[Any]:
+    def _trace(self, inputs: Any) -> list[Any]:
         seen: list[tuple[keras.layers.Embedding, Any]] = []
         call = keras.layers.Embedding.call
 
@@ -120,30 +101,21 @@ class IdProbe:
         # By the class: a subclass may change ids before it hands them on.
         keras.layers.Embedding.call = recorded
         try:
-            self._state.predict(inputs.get("", inputs), training=False)
+            self._state.predict(inputs, training=False)
         finally:
             keras.layers.Embedding.call = call
         graph = tf.compat.v1.get_default_graph()
         # What is inside a loop cannot be looked at from outside it.
-        seen = [(layer, ids) for layer, ids in seen if getattr(ids, "graph", None) is graph]
-        self._uses = [(layer, _sources(ids, inputs)) for layer, ids in seen]
-        return [_range_of(ids, layer.input_dim) for layer, ids in seen]
+        self._uses = [(layer, ids) for layer, ids in seen if getattr(ids, "graph", None) is graph]
+        return [_range_of(ids, layer.input_dim) for layer, ids in self._uses]
 
 
-def _named(examples: Examples) -> dict[str, np.ndarray]:
-    inputs = examples.inputs
-    return dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
-
-
-def _sources(ids: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> list[str]:
-    """Names of the inputs that a tensor depends on."""
-    passed, left = {ids.op}, [ids.op]
-    while left:
-        operation = left.pop()
-        new = {tensor.op for tensor in operation.inputs} - passed
-        passed |= new
-        left += new
-    return sorted(name for name, tensor in inputs.items() if tensor.op in passed)
+def _pieces(examples: Examples | StoredExamples) -> Iterator[tuple[int, Examples]]:
+    """(number of the first row, examples)"""
+    for first, block in examples.blocks():
+        rows = max(1, PIECE_BYTES * len(block) // block.nbytes)
+        for at in range(0, len(block), rows):
+            yield first + at, block.take(np.arange(at, min(at + rows, len(block))))
 
 
 def _range_of(ids: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
