@@ -227,7 +227,7 @@ def test_a_run_recorded_by_an_earlier_version_goes_on(tmp_path):
     run = json.loads(file.read_text())
     for name in ("splits", "step", "initial_weights"):
         del run[name]
-    for name in ("graph", "layer_list", "layer_settings", "code", "is_trained"):
+    for name in ("graph", "layer_list", "code", "is_trained"):
         del run["model"][name]
     file.write_text(json.dumps(run))
     assert train(tmp_path / "run").step == 42

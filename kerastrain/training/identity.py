@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import dis
 import functools
 import hashlib
 import json
@@ -25,6 +24,8 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 
+from kerastrain.training.kept_variables import names_read
+
 # So many differences between layers are shown.
 SHOWN = 8
 # Of a layer with more settings only a digest is recorded.
@@ -33,22 +34,20 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 def describe_model(model: keras.Model) -> dict[str, Any]:
-    """What a run's record holds of a model: plain values, the settings of equal layers once.
+    """What a run's record holds of a model: plain values.
 
     What cannot be serialised (a class without `get_config`, say) is left out.
     """
     compiled = _serialised(model.get_compile_config) or {}
     config = _serialised(model.get_config)
     layers = model._flatten_layers(include_self=False, recursive=True)
-    settings: list[dict[str, Any]] = []
     described = {
         "layers": _digest(config),  # What earlier versions wrote alone.
         "graph": _digest(_without_lambdas(config)),
         "layer_list": [
-            [_unnumbered(each.name), type(each).__name__, _place(_settings(each), settings)]
+            {"name": _unnumbered(each.name), "kind": type(each).__name__, **_settings(each)}
             for each in layers
         ],
-        "layer_settings": settings,
         "code": _code_of([*map(type, [model, *layers]), model.loss]),
         # By NumPy, since over several replicas it is no plain variable.
         "is_trained": int(model.optimizer.iterations.numpy()) > 0,
@@ -109,10 +108,7 @@ def differing(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str = 
 
 def _layer_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Layers are matched by kind and name: one that was put in does not change all that follow."""
-    old, new = (
-        [{"name": n, "kind": k, **one["layer_settings"][i]} for n, k, i in one["layer_list"]]
-        for one in (recorded, now)
-    )
+    old, new = recorded["layer_list"], now["layer_list"]
     matcher = difflib.SequenceMatcher(a=_kinds(old), b=_kinds(new), autojunk=False)
     lines = []
     for _, i, i_end, j, j_end in matcher.get_opcodes():
@@ -138,13 +134,6 @@ def _settings(layer: keras.Layer) -> dict[str, Any]:
     if len(flat) > LARGE:  # A vocabulary, say.
         return {"settings": _digest(config)}
     return {n: v if isinstance(v, (str, int, float)) else str(v) for n, v in flat.items()}
-
-
-def _place(settings: dict[str, Any], known: list[dict[str, Any]]) -> int:
-    """The number of these settings in a list, to which new ones are added."""
-    if settings not in known:
-        known.append(settings)
-    return known.index(settings)
 
 
 def _without_lambdas(config: Any) -> Any:
@@ -215,16 +204,10 @@ def _code_text(value: Any, seen: set[int]) -> str:
 
 def _near(function: types.FunctionType) -> list[Any]:
     """What a function uses of its own module, and that does not change while it is used."""
-    used = (function.__globals__.get(name) for name in sorted(_globals_used(function.__code__)))
+    used = (function.__globals__.get(name) for name in sorted({*names_read(function.__code__)}))
     kinds = (*PLAIN, tuple, type, types.FunctionType)
     own = function.__module__
     return [v for v in used if isinstance(v, kinds) and getattr(v, "__module__", own) == own]
-
-
-def _globals_used(code: types.CodeType) -> set[str]:
-    names = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
-    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-    return names.union(*map(_globals_used, inner))
 
 
 def weights_sha256(model: keras.Model) -> str:

@@ -60,9 +60,8 @@ def test_it_is_told_which_layer_differs_in_what(before, after, told):
     assert model_differences(old, describe_model(network(*after))) == told
 
 
-def test_many_differences_are_counted_and_many_equal_layers_recorded_once():
+def test_many_differences_are_counted():
     deep = recorded(network(*(dense(8) for _ in range(100))))
-    assert len(json.dumps(deep)) < 8_000
     lines = model_differences(deep, describe_model(network(*(dense(9) for _ in range(100)))))
     assert len(lines) == 9 and lines[-1] == "and 92 more"
 
