@@ -25,7 +25,7 @@ import keras
 import numpy as np
 
 from kerastrain.errors import CheckpointError
-from kerastrain.training.callback_attributes import (
+from kerastrain.training.callback_settings import (
     Seen,
     as_made,
     attributes,
