@@ -147,7 +147,7 @@ class Inspection:
                 "environment": assembly.environment,
                 "found_learning_rate": assembly.found_rate,
                 "not_kept": self.not_kept,
-                "model": describe_model(state.model),
+                "model": self.described,
                 "step": describe_code(self.job.step),
                 "initial_weights": weights_sha256(state.model),
             },
@@ -236,12 +236,12 @@ class Inspection:
         self._check_model(model)
 
     def _check_model(self, model: keras.Model, rate_at_end: float | None = None) -> None:
+        self.described = describe_model(model)
         if self.recorded is None:
             return
-        before, now = self.recorded["model"], describe_model(model)
-        self._refuse(
-            "trains another model", model_differences(before, now, rate_at_end=rate_at_end)
-        )
+        before = self.recorded["model"]
+        differences = model_differences(before, self.described, rate_at_end=rate_at_end)
+        self._refuse("trains another model", differences)
         step = describe_code(self.job.step)
         if is_other_code(self.recorded.get("step", step), step):
             self._refuse(
