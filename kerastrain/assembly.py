@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,7 +22,7 @@ import tensorflow as tf
 
 from kerastrain.data.order import epoch_order
 from kerastrain.data.source import Data, Examples
-from kerastrain.errors import OptionsError, RecipeError
+from kerastrain.errors import KerastrainError, OptionsError, RecipeError
 from kerastrain.job import Job
 from kerastrain.options import TrainOptions
 from kerastrain.schedules import parse_schedule, set_schedule
@@ -34,6 +35,8 @@ from kerastrain.training.range_test import FIRST_RATE, LAST_RATE, RangeTest, ran
 from kerastrain.training.state import TrainState
 from kerastrain.training.steps import StepFunction, default_step
 from kerastrain.training.strategy import make_strategy
+
+logger = logging.getLogger(__name__)
 
 # What a recipe is given for a rate that is to be found; the range test sets its own.
 TRIAL_RATE = 1e-3
@@ -49,7 +52,6 @@ class Assembly:
     Attributes:
         options: the job's; with a learning rate that was found, once `take_rate` was told.
         found_rate: that one, else None.
-        environment: as it is now.
     """
 
     def __init__(self, job: Job, environment: Mapping[str, Any] | None):
@@ -61,7 +63,19 @@ class Assembly:
             # Without it the same step can give other bytes on a GPU.
             tf.config.experimental.enable_op_determinism()
         self.strategy = make_strategy(self.options.strategy)
-        self.environment = describe_environment(replicas=self.strategy.num_replicas_in_sync)
+        policy = keras.config.dtype_policy().name
+        if job.recipe is not None and policy not in ("float32", self.options.precision):
+            logger.warning(
+                "Keras's dtype policy is set to %s, and --precision=%s takes its place for the "
+                "recipe's model. Only what build_model itself sets stays.",
+                policy,
+                self.options.precision,
+            )
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """As it is now: building a model may change Keras's settings."""
+        return describe_environment(replicas=self.strategy.num_replicas_in_sync)
 
     def load_data(self) -> Data:
         """The job's data.
@@ -98,7 +112,12 @@ class Assembly:
     def evaluator(self, state: TrainState, data: Data) -> Evaluator | None:
         """What evaluates a state; None without validation examples."""
         validation = self.validation(data)
-        return None if validation is None else Evaluator(state, validation)
+        if validation is None:
+            return None
+        # Left out, as in fit: what a training step holds suffices for an evaluation's.
+        given = self.options.evaluate_batch or self._batch_size(data)
+        size = len(validation) if isinstance(given, str) else given
+        return Evaluator(state, validation, batch_size=size)
 
     def validation(self, data: Data) -> Examples | None:
         """What is evaluated: all validation examples, or always the same ones of them."""
@@ -152,7 +171,18 @@ class Assembly:
                     f"{maker} returned {type(model).__name__}; expected a compiled keras.Model."
                 )
             self._set_schedule(model, options, data)
-            return TrainState(model, strategy=self.strategy, seed=options.seed, batch=first)
+            _check_stateless(model)
+            try:
+                return TrainState(model, strategy=self.strategy, seed=options.seed, batch=first)
+            except KerastrainError as error:
+                size = _declared_batch(model) or self._batch_size(data)
+                if not _takes(model, first[0], size):
+                    raise
+                raise KerastrainError(
+                    f"The model '{model.name}' takes {size} rows at a time, but not "
+                    f"{len(first[1])}. Give its Input no batch_size and let layers reshape to -1 "
+                    "rows: an epoch's last batch and a server's requests have other numbers."
+                ) from error
 
     def _set_schedule(self, model: keras.Model, options: TrainOptions, data: Data) -> None:
         if options.schedule is None or model.optimizer is None:
@@ -175,6 +205,36 @@ class Assembly:
         size = self.options.batch_size
         assert size is not None  # Resolving has filled it in.
         return len(data.train) if isinstance(size, str) else size
+
+
+def _check_stateless(model: keras.Model) -> None:
+    """Raises KerastrainError for a recurrent layer that goes on from the batch before."""
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            raise KerastrainError(
+                f"The {type(layer).__name__} '{layer.name}' of the model '{model.name}' has "
+                "stateful=True: a row goes on from the one in its place in the batch before. Make "
+                "it with stateful=False and give whole sequences as rows: examples come in "
+                "another order in each epoch, and a server's requests in any."
+            )
+
+
+def _declared_batch(model: keras.Model) -> int | None:
+    inputs = getattr(model, "inputs", None) or ()
+    return next((tensor.shape[0] for tensor in inputs if tensor.shape[0] is not None), None)
+
+
+def _takes(model: keras.Model, inputs: Any, rows: int) -> bool:
+    """Whether the model, which does not take these, takes so many."""
+
+    def spec(array: np.ndarray) -> keras.KerasTensor:
+        return keras.KerasTensor((rows, *array.shape[1:]), array.dtype.name)
+
+    try:
+        model.compute_output_spec(keras.tree.map_structure(spec, inputs))
+    except Exception:  # whatever Keras makes of what it cannot call
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -47,7 +47,17 @@ def recorded_run(workdir: Workdir) -> dict[str, Any] | None:
             f"{workdir.run_file} is not a kerastrain run's record: it has no "
             f"{', '.join(sorted(missing))}. Use another --workdir."
         )
+    # Before this was an option it was always so many.
+    recorded["resolved"].setdefault("evaluate_batch", 1000)
     return recorded
+
+
+def evaluating_as_recorded(job: Job, recorded: Mapping[str, Any]) -> Job:
+    """The job; left out, `evaluate_batch` is what the run began with."""
+    if job.options.evaluate_batch is not None:
+        return job
+    size = recorded["resolved"]["evaluate_batch"]
+    return dataclasses.replace(job, options=dataclasses.replace(job.options, evaluate_batch=size))
 
 
 BUDGETS = ("max_epochs", "max_steps", "max_seconds", "more_epochs", "stop_rule")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -47,7 +48,7 @@ class DataError(KerastrainError):
     """The data could not be found, read, or used for training."""
 
 
-class ObjectiveError(KerastrainError):
+class ObjectiveError(KerastrainError, ValueError):
     """The objective is not reported by the model, or its direction is unknown."""
 
 
@@ -101,3 +102,9 @@ def suggestion(received: str, known: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the nearest known name, or "" when none is near."""
     nearest = difflib.get_close_matches(received, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def suggested_path(missing: Path) -> str:
+    """The same for a file or folder that is not there, from what lies where it should be."""
+    folder = missing.parent
+    return suggestion(missing.name, (p.name for p in folder.glob("*")) if folder.is_dir() else [])

@@ -32,6 +32,7 @@ from kerastrain.training.executor import Executor
 from kerastrain.training.learning_rate import slow_down
 from kerastrain.training.loop import Ended, Loop
 from kerastrain.training.plan import Plan
+from kerastrain.training.progress import needed_files
 from kerastrain.training.retention import Retention
 from kerastrain.training.rollback import (
     LARGEST_NUMBER,
@@ -143,7 +144,7 @@ class Fitting:
         state.host["rollbacks"] = halvings
 
     def _train(self) -> Ended:
-        saver = Saver(self.parts.staging, self.checkpoints, needs=self._needed_best)
+        saver = Saver(self.parts.staging, self.checkpoints, needs=self._needed)
         loop = self._loop(saver)
         with self._closing(loop, saver), self.signals.deferred():
             ended = loop.run(self.signals)
@@ -187,8 +188,11 @@ class Fitting:
         left = self.options.max_seconds - self.starts.seconds_before - self.starts.seconds
         return time.monotonic() + left - (EXPORT_MARGIN * self.parts.export_seconds + 1.0)
 
+    def _needed(self) -> dict[str, str]:
+        """Files that the state refers to, as seen from its own folder."""
+        return {**self._needed_best(), **needed_files(self.parts.state.host)}
+
     def _needed_best(self) -> dict[str, str]:
-        """Files of the best weights that the state refers to, as seen from its own folder."""
         step, directory = self.early_stopping.written_step, self.early_stopping.directory
         if step is None or directory is None:
             return {}
@@ -209,8 +213,9 @@ class Fitting:
         self.restore()
         state = self.parts.state
         logger.warning(
-            "The loss was not a finite number at step %d; back to step %d with half the learning "
+            "The %s was not a finite number at step %d; back to step %d with half the learning "
             "rate, %.3g (%d of %d times).",
+            ended.what,
             ended.step,
             state.step,
             state.learning_rate,

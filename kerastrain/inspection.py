@@ -27,8 +27,10 @@ from kerastrain.job import Job
 from kerastrain.options import AUTO
 from kerastrain.preflight import (
     Preflight,
+    check_callbacks,
     check_disk,
     check_finite,
+    check_ids,
     check_labels,
     check_objective,
     check_round_trip,
@@ -36,6 +38,7 @@ from kerastrain.preflight import (
     check_state,
     check_steps,
 )
+from kerastrain.training.callback_settings import callback_settings, setting_differences
 from kerastrain.training.environment import (
     environment_differences,
 )
@@ -112,10 +115,10 @@ class Inspection:
             KerastrainError: the run could not be trained, or is not the recorded one.
         """
         assembly = self.assembly
-        self._check_environment()
         data = self._load_data()
         self._settle_learning_rate(data)
         state = assembly.state(data)
+        self._check_environment()
         self._warn_of_another_rate(state)
         executor, evaluator = assembly.executor(state, data), assembly.evaluator(state, data)
         self._check_run(state, data, executor, evaluator)
@@ -128,7 +131,8 @@ class Inspection:
             seed=self.options.seed,
         )
         if self.process is not None:
-            with Rehearsal(state.model, data, self.process) as rehearsal:
+            size = executor.batches.batch_size
+            with Rehearsal(state.model, data, self.process, batch_size=size) as rehearsal:
                 self._check_training(state, executor, evaluator, staging)
                 self.preflight.check("export", rehearsal.finish)
         return Inspected(
@@ -148,6 +152,7 @@ class Inspection:
                 "found_learning_rate": assembly.found_rate,
                 "not_kept": self.not_kept,
                 "model": self.described,
+                "callbacks": callback_settings(self.job.callbacks),
                 "step": describe_code(self.job.step),
                 "initial_weights": weights_sha256(state.model),
             },
@@ -230,10 +235,16 @@ class Inspection:
         check, model = self.preflight.check, state.model
         check("objective", lambda: check_objective(self.job.objective, model, data))
         check("stop", lambda: check_rule(self.job.stop_rule, self.job.objective, state, data))
+        check("callbacks", lambda: check_callbacks(self.job.callbacks))
         check("labels", lambda: check_labels(model, data))
         check("state", lambda: self._check_state(state, executor, evaluator))
+        check("ids", lambda: check_ids(state, data))
         check("data", lambda: check_finite(state, self.assembly.step(model), data))
         self._check_model(model)
+        if self.recorded is not None:
+            recorded = self.recorded.get("callbacks", {})
+            differences = setting_differences(recorded, self.job.callbacks)
+            self._refuse("has other callbacks", differences)
 
     def _check_model(self, model: keras.Model, rate_at_end: float | None = None) -> None:
         self.described = describe_model(model)

@@ -38,6 +38,7 @@ LEARNED = (
     "objective",
     "evaluate_every",
     "evaluate_examples",
+    "evaluate_batch",
     "strategy",
     "jit",
     "precision",
@@ -194,6 +195,7 @@ class TrainOptions:
     objective: str | None = None
     evaluate_every: str = "1epochs"
     evaluate_examples: int | None = None
+    evaluate_batch: int | str | None = None
     checkpoint_every: str = AUTO
     strategy: str = "auto"
     jit: str = "auto"
@@ -212,9 +214,10 @@ class TrainOptions:
         counts |= {"more_epochs": 1, "keep_last": 1, "keep_best": 0}
         for name, least in counts.items():
             _require(self, name, f"a whole number of at least {least}", _at_least(least))
-        _require(
-            self, "batch_size", f"a whole number of at least 1, or '{ALL}'", _or(ALL, _at_least(1))
-        )
+        for name in ("batch_size", "evaluate_batch"):
+            _require(
+                self, name, f"a whole number of at least 1, or '{ALL}'", _or(ALL, _at_least(1))
+            )
         _require(self, "learning_rate", f"a positive number, or '{AUTO}'", _or(AUTO, _is_positive))
         _require(self, "max_seconds", "a positive number", _is_positive)
         _require(self, "seed", "a whole number from 0 to 2147483647", _is_seed)
@@ -271,8 +274,15 @@ class TrainOptions:
         return self.table.differences(recorded.table) + [
             f"{name}: {_shown(getattr(recorded, name))} recorded, {_shown(getattr(self, name))} now"
             for name in LEARNED
-            if _meaning(name, getattr(self, name)) != _meaning(name, getattr(recorded, name))
+            if getattr(self, name) != getattr(recorded, name)
+            and self._meaning(name) != recorded._meaning(name)
         ]
+
+    def _meaning(self, name: str) -> Any:
+        """The value of a field; equal for values that say the same."""
+        if name == "evaluate_batch":
+            return self.evaluate_batch or self.batch_size
+        return _meaning(name, getattr(self, name))
 
     @property
     def stop_rule(self) -> str:

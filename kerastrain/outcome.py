@@ -25,7 +25,8 @@ Record = Mapping[str, Any]
 def explanation(ended: Ended, *, early_stopping: EarlyStopping, options: TrainOptions) -> str:
     """Why the run ended, a sentence."""
     if ended.reason == "nonfinite":
-        return f"The loss was not a finite number at step {ended.step}; training stopped there."
+        bad = f"The {ended.what} was not a finite number at step {ended.step}"
+        return f"{bad}; training stopped there."
     verdict = verdict_of(early_stopping)
     if verdict is not None and verdict.stops:
         names = " and ".join(reading.criterion for reading in verdict.because)

@@ -18,11 +18,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerastrain.errors import UsageError
+from kerastrain.errors import UsageError, WorkdirError
 from kerastrain.training.stopping import Outcome
+from kerastrain.workdir import check_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from kerastrain.export.evaluation import Calibration, Confusion
     from kerastrain.export.importance import Importance
@@ -48,8 +50,7 @@ def check_can_draw(path: Path) -> None:
         raise UsageError(
             f"--plot is '{path}'; expected a file name that ends in {', '.join(SUFFIXES)}."
         )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--plot is '{path}'; there is no folder '{path.parent}'.")
+    check_file(path, flag="plot")
     if not has_matplotlib():
         raise UsageError(
             "--plot needs matplotlib, which is not installed: pip install 'kerastrain[plot]'."
@@ -70,7 +71,7 @@ def draw_replay(replayed: Sequence[tuple[str, str, Outcome]], path: Path) -> Non
     for position, run in enumerate(runs, start=1):
         axes = figure.add_subplot(len(runs), 1, position)
         _draw_run(axes, run, [(rule, found) for name, rule, found in replayed if name == run])
-    figure.savefig(path, dpi=150)
+    _save(figure, path, dpi=150)
 
 
 def draw_range_test(found: RangeTest, path: Path, *, title: str) -> None:
@@ -92,7 +93,7 @@ def draw_range_test(found: RangeTest, path: Path, *, title: str) -> None:
     _fit_to_values(axes, found.smoothed)
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    _save(figure, path, dpi=150)
 
 
 def draw_confusion(confusion: Confusion, place: Place) -> None:
@@ -118,7 +119,7 @@ def draw_confusion(confusion: Confusion, place: Place) -> None:
         for (row, column), rows in np.ndenumerate(confusion.counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{rows:,}", ha="center", va="center", size=8, color=colour)
-    figure.savefig(place, dpi=120)
+    _save(figure, place, dpi=120)
 
 
 def draw_calibration(calibration: Calibration, place: Place) -> None:
@@ -137,7 +138,7 @@ def draw_calibration(calibration: Calibration, place: Place) -> None:
     below.bar([b.low for b in bins], [b.rows for b in bins], align="edge",
               width=[b.high - b.low for b in bins], color="0.6", ec="white")  # fmt: skip
     below.set(xlabel="predicted probability", ylabel="rows")
-    figure.savefig(place, dpi=120)
+    _save(figure, place, dpi=120)
 
 
 def draw_numbers(numbers: Predicted, place: Place) -> None:
@@ -164,7 +165,7 @@ def draw_numbers(numbers: Predicted, place: Place) -> None:
         axes.grid(alpha=0.3)
         axes.ticklabel_format(useOffset=False, scilimits=(-4, 6))
         axes.tick_params(axis="x", rotation=30)
-    figure.savefig(place, dpi=120)
+    _save(figure, place, dpi=120)
 
 
 def draw_importance(importance: Importance, place: Place) -> None:
@@ -183,7 +184,14 @@ def draw_importance(importance: Importance, place: Place) -> None:
     axes.axvline(0, color="0.3", lw=0.8)
     axes.set(title="permutation importance", xlabel=f"{importance.metric} becomes worse by")
     axes.grid(alpha=0.3, axis="x")
-    figure.savefig(place, dpi=120)
+    _save(figure, place, dpi=120)
+
+
+def _save(figure: Figure, place: Place, *, dpi: int) -> None:
+    try:
+        figure.savefig(place, dpi=dpi)
+    except OSError as error:  # A full disk: what was measured has been told.
+        raise WorkdirError(f"The picture {place} cannot be written: {error.strerror}.") from error
 
 
 def _shortened(text: str, length: int) -> str:

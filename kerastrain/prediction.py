@@ -33,7 +33,7 @@ from kerastrain.data.tables.incoming import arrow_types, incoming_rows
 from kerastrain.data.tables.reading import TableFiles, TableFormat, open_table
 from kerastrain.data.tables.schema import Schema
 from kerastrain.data.tables.writing import CSV, PARQUET, TableWriter, check_output
-from kerastrain.errors import DataError, ExportError, UsageError, suggestion
+from kerastrain.errors import DataError, ExportError, UsageError, suggested_path
 from kerastrain.export import manifest
 from kerastrain.workdir import Workdir, read_json
 
@@ -108,10 +108,9 @@ def version_folder(path: Path) -> Path:
         ExportError: there is none, or more than one model.
     """
     if not path.is_dir():
-        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
         raise ExportError(
             f"There is no folder '{path}'; expected a published version, a folder of versions, "
-            f"or a run's work directory.{suggestion(path.name, siblings)}"
+            f"or a run's work directory.{suggested_path(path)}"
         )
     if (path / manifest.NAME).exists():
         return path

@@ -11,10 +11,11 @@ what to do. `kerastrain train --dry_run` shows the report and stops.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from kerastrain.errors import (
     CheckpointError,
     DataError,
     ObjectiveError,
+    OptionsError,
     TrainingError,
     WorkdirError,
     suggestion,
@@ -40,6 +42,7 @@ from kerastrain.errors import (
 from kerastrain.objective import Objective
 from kerastrain.training.checkpoint_files import size_text
 from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
+from kerastrain.training.embedding_ids import IdProbe, Ids
 from kerastrain.training.evaluation import Evaluator, as_floats
 from kerastrain.training.executor import Executor
 from kerastrain.training.staging import Staging
@@ -117,6 +120,18 @@ def _reported(model: keras.Model, data: Data) -> list[str]:
     return [*names, *validated]
 
 
+def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> str:
+    """Raises OptionsError for one that undoes what the run does by itself."""
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.SwapEMAWeights) and callback.swap_on_epoch:
+            raise OptionsError(
+                "SwapEMAWeights(swap_on_epoch=True) puts the averaged weights in place of those "
+                "that are trained; the run evaluates, keeps and exports the averaged ones by "
+                "itself. Leave the callback out."
+            )
+    return f"{len(callbacks)} of the program's own"
+
+
 def check_labels(model: keras.Model, data: Data) -> str:
     """Raises DataError when a class number is not one of the model's outputs.
 
@@ -127,7 +142,7 @@ def check_labels(model: keras.Model, data: Data) -> str:
     if "sparsecategoricalcrossentropy" not in loss.lower().replace("_", ""):
         return f"no class numbers, by the loss {loss}"
     classes = model.compute_output_shape(_batch_shape(data))[-1]
-    ranges = {name: _label_range(split) for name, split in _splits(data)}
+    ranges = {name: _label_range(split) for name, split in _splits(data, with_test=True)}
     for name, (lowest, highest) in ranges.items():
         if not (lowest >= 0 and highest < classes):
             raise DataError(
@@ -136,6 +151,47 @@ def check_labels(model: keras.Model, data: Data) -> str:
             )
     lowest, highest = ranges["train"]
     return f"{lowest} to {highest}, {classes} outputs"
+
+
+def check_ids(state: TrainState, data: Data) -> str:
+    """Raises DataError when an Embedding would be given an id that it has no vector for.
+
+    Under XLA it gives another id's vector, and nothing says so.
+    """
+    layers = [e for e in state.model._flatten_layers() if isinstance(e, keras.layers.Embedding)]
+    if not layers:
+        return "no Embedding"
+    before = state.snapshot()
+    probe, found = IdProbe(state, data.train), []
+    for name, split in _splits(data, with_test=True):
+        for ids in probe.look(split, name):
+            found.append(f"{ids.low:.0f} to {ids.high:.0f} of {ids.layer.input_dim} in {name}")
+            if ids.bad_rows:
+                raise DataError(_ids_error(ids, name, rows=len(split)))
+    state.assign(before)
+    unseen = sorted({layer.name for layer in layers} - probe.seen)
+    if unseen:
+        logger.warning(
+            "The ids that reach %s were not looked at: the layer is unused, or used in a loop.",
+            ", ".join(unseen),
+        )
+    return "; ".join(dict.fromkeys(found)) or "not looked at"
+
+
+def _ids_error(ids: Ids, split: str, *, rows: int) -> str:
+    size, named = ids.layer.input_dim, ", ".join(f"'{name}'" for name in ids.inputs if name)
+    where = (
+        f" {ids.bad_rows:,} of {rows:,} rows have others, the first is row {ids.first_bad:,}. "
+        "Correct these rows, or make"
+        if ids.inputs
+        else " They do not depend on the data. Make"
+    )
+    return (
+        f"The ids of {split} that reach the Embedding '{ids.layer.name}'"
+        f"{f' (from {named})' if named else ''} go from {ids.low:.0f} to {ids.high:.0f}; it has "
+        f"input_dim={size}, so they must lie in 0 to {size - 1}.{where} the layer with a larger "
+        "input_dim."
+    )
 
 
 def check_state(
@@ -210,8 +266,7 @@ def check_steps(executor: Executor, evaluator: Evaluator | None, state: TrainSta
     try:
         bad = executor.run(0, 1, jit=False)
         metrics = as_floats(state.model.get_metrics_result())
-        is_scaled = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
-        if bad is not None and not is_scaled:
+        if bad is not None or not math.isfinite(metrics.get("loss", 0.0)):
             raise TrainingError(
                 "The loss of the very first step is not a finite number. Look at the model's "
                 "outputs and loss, and for extreme values in the data."
@@ -284,9 +339,9 @@ def check_disk(folder: Path, *, state_bytes: int, weight_bytes: int, checkpoints
 Split = Examples | StoredExamples
 
 
-def _splits(data: Data) -> list[tuple[str, Split]]:
-    validated = [] if data.validation is None else [("validation", data.validation)]
-    return [("train", data.train), *validated]
+def _splits(data: Data, *, with_test: bool = False) -> list[tuple[str, Split]]:
+    others = [("validation", data.validation), *([("test", data.test)] if with_test else [])]
+    return [("train", data.train), *((name, split) for name, split in others if split is not None)]
 
 
 def _label_range(split: Split) -> tuple[Any, Any]:
@@ -340,13 +395,15 @@ def _rows_not_finite(array: np.ndarray) -> np.ndarray:
 
 def _takes(state: TrainState, step: StepFunction, rows: Examples) -> bool:
     """Whether the model learns from these rows without harm; the state is as before."""
-    before = state.snapshot()
+    before, updates = state.snapshot(), state.optimizer.iterations.numpy()
     try:
         size = max(len(rows), state.replicas)
         repeated = rows.take(np.resize(np.arange(len(rows)), size))
         bad = Executor(state, step, repeated, batch_size=size, seed=0).run(0, 1, jit=False)
-        weights = [variable.numpy() for variable in state.trainable_values]
-        return bad is None and all(np.isfinite(weight).all() for weight in weights)
+        is_scaled = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
+        if bad is not None or (is_scaled and state.optimizer.iterations.numpy() == updates):
+            return False  # Loss scaling leaves out a step that would do harm.
+        return all(np.isfinite(variable.numpy()).all() for variable in state.trainable_values)
     finally:
         state.assign(before)
 

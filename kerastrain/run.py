@@ -18,16 +18,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kerastrain.best_effort import best_effort_output
 from kerastrain.continuation import (
     check_same_data,
     check_same_files,
     check_same_run,
+    evaluating_as_recorded,
     finishing_what_was_begun,
     is_same_command,
     is_to_go_on,
     recorded_run,
     say_what_is_not_known,
 )
+from kerastrain.data.places import check_places
 from kerastrain.data.source import Data, Examples, Task
 from kerastrain.errors import (
     DataError,
@@ -117,6 +120,7 @@ def train(
     objective: str | None = None,
     evaluate_every: str = "1epochs",
     evaluate_examples: int | None = None,
+    evaluate_batch: int | str | None = None,
     checkpoint_every: str = "auto",
     max_seconds: float | None = None,
     more_epochs: int | None = None,
@@ -155,6 +159,8 @@ def train(
         evaluate_every: "1epochs", "500steps", "30s" (turned into steps once, by the measured
             time of a step).
         evaluate_examples: how many of the validation examples are evaluated, always the same.
+        evaluate_batch: validation examples at once, as `validation_batch_size` of fit; "all":
+            every one. None: the batch size, so that no evaluation takes more than a step.
         checkpoint_every: "30s", "500steps", "2epochs"; "auto": as often as it pays.
         max_seconds: the whole run, all its starts and the export, takes at most so long.
         more_epochs: go on with a run that has ended, for so many epochs beyond its end.
@@ -176,9 +182,10 @@ def train(
     Raises:
         KerastrainError: something in the arguments, the data or the work directory must be
             changed; the message says what.
-        Interrupted: SIGINT or SIGTERM; everything is saved.
+        Interrupted: SIGINT, SIGTERM or SIGHUP; everything is saved.
     """
     began = time.monotonic()
+    _require_tensorflow()
     check_alone()
     given = data if isinstance(data, Data) else _as_data(data, validation, test, task)
     chosen = _objective(objective, given, callbacks)
@@ -194,6 +201,7 @@ def train(
         objective=chosen,
         evaluate_every=evaluate_every,
         evaluate_examples=evaluate_examples,
+        evaluate_batch=evaluate_batch,
         checkpoint_every=checkpoint_every,
         max_seconds=max_seconds,
         more_epochs=more_epochs,
@@ -208,7 +216,11 @@ def train(
     )
     place = Workdir(workdir)
     recorded = None if new_version else recorded_run(place)
-    with _answering_signals() as signals, _checking_process(recorded) as process:
+    with (
+        best_effort_output(remark="What is printed is lost from here on, the training goes on"),
+        _answering_signals() as signals,
+        _checking_process(recorded) as process,
+    ):
         from kerastrain.job import Job
 
         job = Job(
@@ -248,8 +260,10 @@ def run_recipe(
             finished = _same_command(workdir, options, recorded, files)
             if finished is not None and not (new_version and set(files) <= {RECIPE}):
                 return finished
+        workdir.check()
+        loaded = _checked_recipe(options)
         with _checking_process(None if new_version else recorded) as process:
-            job = _recipe_job(options, files, override=override, new_version=new_version)
+            job = _recipe_job(loaded, options, files, override=override, new_version=new_version)
             return _run(job, workdir, signals, process, began=began)
 
 
@@ -294,14 +308,17 @@ def dry_run(
         workdir = Workdir(options.workdir)
         recorded = recorded_run(workdir)
         options, files = _as_recorded(options, recorded)
+        workdir.check()
+        loaded = _checked_recipe(options)
         process_for = None if new_version else recorded
         with _checking_process(process_for) as process, contextlib.ExitStack() as held:
-            job = _recipe_job(options, files, override=override)
+            job = _recipe_job(loaded, options, files, override=override)
             from kerastrain.session import Session
 
             try:
                 if recorded is not None:
                     held.enter_context(workdir.lock())
+                    job = evaluating_as_recorded(job, recorded)
                     check_same_run(job, workdir, recorded)
                     process = None  # Known to work.
             except ResumeError:
@@ -322,18 +339,32 @@ def find_learning_rate(options: TrainOptions) -> RangeTest:
         KerastrainError: data or model cannot be made, or the loss never falls.
     """
     with _answering_signals():
+        loaded = _checked_recipe(options)
         from kerastrain.assembly import Assembly
 
-        assembly = Assembly(_recipe_job(options, {}), None)
+        assembly = Assembly(_recipe_job(loaded, options, {}), None)
         return assembly.range_test(assembly.load_data())
 
 
-def _recipe_job(
-    options: TrainOptions, files: Files, *, override: bool = False, new_version: bool = False
-) -> Job:
+def _checked_recipe(options: TrainOptions) -> LoadedRecipe:
+    """The recipe; what needs no TensorFlow is refused, before two processes import it."""
+    check_places(options)
     loaded = load_recipe(options.recipe)
     resolved = loaded.recipe.resolve(options)
-    parse_criterion(resolved.stop_rule)  # Before TensorFlow is imported.
+    parse_criterion(resolved.stop_rule)
+    check_places(resolved, loaded.recipe.reads or ())
+    return loaded
+
+
+def _recipe_job(
+    loaded: LoadedRecipe,
+    options: TrainOptions,
+    files: Files,
+    *,
+    override: bool = False,
+    new_version: bool = False,
+) -> Job:
+    resolved = loaded.recipe.resolve(options)
     from kerastrain.job import Job
 
     job = Job(
@@ -386,6 +417,7 @@ def _go_on(
     recorded = recorded_run(workdir)
     if recorded is not None:
         process = None  # Known to work.
+        job = evaluating_as_recorded(job, recorded)
         check_same_run(job, workdir, recorded)
         if not workdir.result_file.exists():
             job = finishing_what_was_begun(job, recorded)
@@ -428,7 +460,7 @@ def _found_finished(
 
 @contextlib.contextmanager
 def _answering_signals(*, second_kills: bool = False) -> Iterator[Signals]:
-    """Inside, SIGINT and SIGTERM end in `Interrupted`."""
+    """Inside, SIGINT, SIGTERM and SIGHUP end in `Interrupted`."""
     with Signals(second_kills=second_kills) as signals:
         try:
             yield signals
@@ -493,6 +525,22 @@ def _own_code(loaded: LoadedRecipe, call: Callable[[], Any]) -> Any:
         raise RecipeError(
             f"{location_in(loaded.path, error)}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _require_tensorflow() -> None:
+    """Raises KerastrainError unless Keras runs on TensorFlow in this program."""
+    try:
+        import keras
+    except (ImportError, ValueError) as error:
+        found = f"cannot be imported ({error})"
+    else:
+        if keras.config.backend() == "tensorflow":
+            return
+        found = f"runs on {keras.config.backend()} in this program"
+    raise KerastrainError(
+        f"Keras {found}; kerastrain trains on TensorFlow. Set os.environ['KERAS_BACKEND'] = "
+        "'tensorflow' before anything imports keras."
+    )
 
 
 def _model_of(model: keras.Model | Callable[[], keras.Model]) -> keras.Model:

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerastrain.errors import ResumeError, WorkdirError
+from kerastrain.errors import ResumeError, UsageError, WorkdirError
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        if not str(path).isascii() and str(path).encode(errors="replace").decode() != str(path):
+            raise WorkdirError(f"--workdir={str(path)!a} is not UTF-8, which TensorFlow expects.")
         self._made: list[Path] = []  # The folders that this object made, the innermost first.
 
     def __fspath__(self) -> str:
@@ -125,26 +127,30 @@ class Workdir:
         return self.path / "earlier"
 
     def create(self) -> None:
-        """Makes the folder if need be and checks that it is a run's, or empty, and writable.
+        """Makes the folder if need be, once it is found to be usable.
 
         Raises:
-            WorkdirError: it is a file, holds something else, or cannot be written to.
+            WorkdirError: as `check`, or it cannot be made.
         """
+        self.check()
         try:
             above = (self.path, *self.path.absolute().parents)
             self._made += [path for path in above if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            file = next(p for p in (self.path, *self.path.parents) if p.exists())
-            raise WorkdirError(
-                f"--workdir={self.path} cannot be made: {file} is a file; expected a folder."
-            ) from None
         except OSError as error:
             raise WorkdirError(
                 f"--workdir={self.path} cannot be made: {error.strerror}."
             ) from error
-        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
-            raise WorkdirError(f"--workdir={self.path} cannot be read and written to.")
+
+    def check(self) -> None:
+        """Looks whether the folder is a run's, or empty, and writable, or can be made.
+
+        Raises:
+            WorkdirError: it is a file, holds something else, or cannot be written to.
+        """
+        check_folder(self.path, flag="workdir")
+        if not self.path.exists():
+            return
         found = sorted(entry.name for entry in self.path.iterdir() if entry.name != "lock")
         is_run = self.run_file.exists() or any(self.earlier.glob(f"*/{self.run_file.name}"))
         if found and not is_run and not _only_leftovers(found):
@@ -201,7 +207,7 @@ class Workdir:
         while True:
             try:
                 # flock is released by the system when the process dies, so no stale locks exist.
-                descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+                descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
             except FileNotFoundError:  # `_remove_if_unused` of another start.
                 self.create()
                 continue
@@ -318,6 +324,42 @@ def _only_leftovers(found: list[str]) -> bool:
     )
 
 
+def check_folder(path: Path, *, flag: str) -> None:
+    """Raises WorkdirError unless a folder is there, or can be made, and can be written to."""
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise WorkdirError(f"--{flag}={path} cannot be made: {there} is a file; expected a folder.")
+    reason = _why_nothing_can_be_made(there)
+    if not reason and there == path.absolute() and not os.access(there, os.R_OK):
+        reason = "it cannot be read"
+    if reason:
+        raise WorkdirError(f"--{flag}={path}: {there} cannot be read and written to ({reason}).")
+
+
+def check_file(path: Path, *, flag: str) -> None:
+    """Raises UsageError unless a file can be written there, or what is there be replaced."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise UsageError(f"--{flag}={path} is a folder; expected the name of a file.")
+    if not folder.is_dir():
+        raise UsageError(f"--{flag}={path}: there is no folder {folder}. Make it.")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--{flag}={path} is no ordinary file; expected the name of one.")
+    is_protected = path.exists() and not os.access(path, os.W_OK)
+    reason = "it is read-only" if is_protected else _why_nothing_can_be_made(folder)
+    if reason:
+        raise UsageError(f"--{flag}={path} cannot be written: {reason}. Give another place.")
+
+
+def _why_nothing_can_be_made(folder: Path) -> str:
+    """By trying it, without a trace; "" where it can. Root may write to /proc, and yet cannot."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Puts a file in its place in one step, flushed to the disk before it is seen.
 
@@ -370,6 +412,23 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WorkdirError(f"{path} holds {type(value).__name__}; expected a JSON object.")
     return value
+
+
+@contextlib.contextmanager
+def without_patterns(folder: Path) -> Iterator[str]:
+    """A path of the folder for libraries that take one for a pattern, or for several.
+
+    TensorFlow would find nothing in "lr[0.1]" or "a\\b", and OpenVINO nothing in "a,b". Until
+    the block ends, Linux has another name for the folder.
+    """
+    if not re.search(r"[\[\\,]", str(folder)) or not os.path.isdir("/proc/self/fd"):
+        yield str(folder)
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

@@ -19,7 +19,7 @@ def build_model(options, data):
 
     image = keras.Input(shape=(8, 8), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 16)(image)
-    x = layers.Flatten()(x)
+    x = layers.Flatten(data_format="channels_last")(x)
     x = layers.Dense(options.settings["hidden"], activation="relu")(x)
     x = layers.Dropout(options.settings["dropout"])(x)
     classes = len(data.task.classes)

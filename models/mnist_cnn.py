@@ -23,15 +23,15 @@ def build_model(options, data):
     import keras
     from keras import layers
 
-    settings = options.settings
+    settings, last = options.settings, "channels_last"
     image = keras.Input(shape=(28, 28), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 255)(image)
     x = layers.Reshape((28, 28, 1))(x)
-    x = layers.Conv2D(settings["filters"], 3, activation="relu")(x)
-    x = layers.MaxPooling2D()(x)
-    x = layers.Conv2D(2 * settings["filters"], 3, activation="relu")(x)
-    x = layers.MaxPooling2D()(x)
-    x = layers.Flatten()(x)
+    x = layers.Conv2D(settings["filters"], 3, activation="relu", data_format=last)(x)
+    x = layers.MaxPooling2D(data_format=last)(x)
+    x = layers.Conv2D(2 * settings["filters"], 3, activation="relu", data_format=last)(x)
+    x = layers.MaxPooling2D(data_format=last)(x)
+    x = layers.Flatten(data_format=last)(x)
     x = layers.Dropout(settings["dropout"] / 2)(x)
     x = layers.Dense(settings["hidden"], activation="relu")(x)
     x = layers.Dropout(settings["dropout"])(x)

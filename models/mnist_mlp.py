@@ -25,7 +25,7 @@ def build_model(options, data):
     settings = options.settings
     image = keras.Input(shape=(28, 28), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 255)(image)
-    x = layers.Flatten()(x)
+    x = layers.Flatten(data_format="channels_last")(x)
     x = layers.Dense(settings["hidden"], activation="relu")(x)
     x = layers.Dropout(settings["dropout"])(x)
     classes = len(data.task.classes)

@@ -24,6 +24,9 @@ ROOT = Path(__file__).parents[1]
 hypothesis.settings.register_profile("kerastrain", deadline=None)
 hypothesis.settings.load_profile("kerastrain")
 
+# A folder's name in which libraries would see patterns, lists, formats and escapes.
+STRANGE = "lr[0.1]*?{a,b} %s @2 ~é\\n\n-z"
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -31,6 +34,12 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A folder, not made yet, in one with a strange name, too."""
+    return tmp_path / STRANGE / STRANGE
 
 
 @pytest.fixture(scope="session")

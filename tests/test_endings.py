@@ -122,7 +122,7 @@ def test_an_evaluation_can_be_broken_off_between_its_calls():
 
     examples = small.blobs(5000)
     state = small.state_of(small.classifier(), examples)
-    evaluator = Evaluator(state, examples)
+    evaluator = Evaluator(state, examples, batch_size=1000)
     assert evaluator(jit=False, is_broken_off=is_broken_off) is None
     whole = evaluator(jit=False)
     assert whole is not None and whole["accuracy"] > 0

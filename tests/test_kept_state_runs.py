@@ -72,9 +72,11 @@ class Crash(Exception):
 class RisingWeight(keras.callbacks.Callback):
     """Changes a variable of the loss, as a schedule of one's own does."""
 
-    def __init__(self, variable, crash_epoch=None):
+    crash_epoch = None
+
+    def __init__(self, variable):
         super().__init__()
-        self.variable, self.crash_epoch = variable, crash_epoch
+        self.variable = variable
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == self.crash_epoch:
@@ -83,7 +85,7 @@ class RisingWeight(keras.callbacks.Callback):
             self.variable.assign(2.0)
 
 
-def train_two(workdir, crash_epoch=None):
+def train_two(workdir):
     weight = tf.Variable(1.0, trainable=False)
 
     def model():
@@ -100,15 +102,18 @@ def train_two(workdir, crash_epoch=None):
         max_epochs=5,
         batch_size=32,
         checkpoint_every="1epochs",
-        callbacks=[RisingWeight(weight, crash_epoch)],
+        callbacks=[RisingWeight(weight)],
         verbose=0,
     )
 
 
-def test_second_optimizers_teachers_generators_and_variables_of_a_loss_are_resumed(tmp_path):
+def test_second_optimizers_teachers_generators_and_variables_of_a_loss_are_resumed(
+    tmp_path, monkeypatch
+):
     train_two(tmp_path / "whole")
-    with pytest.raises(Crash):
-        train_two(tmp_path / "run", crash_epoch=3)
+    with pytest.raises(Crash), monkeypatch.context() as patch:
+        patch.setattr(RisingWeight, "crash_epoch", 3)
+        train_two(tmp_path / "run")
     train_two(tmp_path / "run")
     whole, run = (_without_names(what_remains(tmp_path / name)) for name in ("whole", "run"))
     assert differences(run, whole) == []

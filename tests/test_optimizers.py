@@ -120,7 +120,7 @@ def test_kerass_optimizers_learn_in_a_compiled_step(text):
     schedule = parse_schedule("cosine(steps=70, warmup_steps=5)")
     set_schedule(optimizer, schedule, rate=0.02, steps_per_epoch=7)
     state, executor = small.executor_of(optimizer=optimizer)
-    evaluate = Evaluator(state, small.blobs())
+    evaluate = Evaluator(state, small.blobs(), batch_size=100)
     before = evaluate(jit=False)
     assert executor.run(0, 70, jit=False) is None
     assert evaluate(jit=False)["loss"] < 0.9 * before["loss"]

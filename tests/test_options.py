@@ -167,6 +167,14 @@ def test_a_difference_says_what_was_recorded_and_what_is_now():
     ]
 
 
+def test_evaluating_in_batches_of_the_training_is_the_same_said_or_not():
+    recorded = TrainOptions(batch_size=128)
+    assert replace(recorded, evaluate_batch=128).differences(recorded) == []
+    assert replace(recorded, evaluate_batch=64).differences(recorded) == [
+        "evaluate_batch: (the recipe's default) recorded, 64 now"
+    ]
+
+
 def test_when_to_stop_is_no_difference_of_options_since_the_record_decides():
     recorded = TrainOptions(patience=5)
     assert replace(recorded, patience=4).differences(recorded) == []

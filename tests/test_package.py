@@ -69,3 +69,9 @@ def test_the_default_recipe_loads_from_the_wheel(installed, elsewhere):
     code = "from kerastrain.recipe import load_recipe; print(load_recipe('digits').path)"
     last = run(sys.executable, "-c", code, **elsewhere).splitlines()[-1]
     assert last == str(installed / "kerastrain/models/digits.py")
+
+
+def test_a_user_s_type_checker_sees_the_annotations(installed):
+    assert (installed / "kerastrain/py.typed").exists()
+    (folder,) = installed.glob("kerastrain-*.dist-info")
+    assert "Classifier: Typing :: Typed" in (folder / "METADATA").read_text()

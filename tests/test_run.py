@@ -1,5 +1,6 @@
 """`kerastrain.train`: a model of one's own, from arrays to a published version."""
 
+import copy
 import json
 import shutil
 
@@ -13,12 +14,14 @@ import kerastrain
 from kerastrain.errors import (
     CheckpointError,
     DataError,
+    KerastrainError,
     ObjectiveError,
     OptionsError,
     ResumeError,
     TrainingError,
     WorkdirError,
 )
+from kerastrain.export.manifest import read_manifest
 from kerastrain.workdir import read_json
 
 RNG = np.random.default_rng(0)
@@ -207,19 +210,39 @@ def test_a_new_version_is_trained_when_something_differs_and_only_then(tmp_path,
     assert (earlier / kept["export"] / "saved_model.pb").exists()
 
 
-def test_a_crashed_run_goes_on_exactly_with_keras_callbacks_where_they_were(tmp_path):
+class AsInTheGuide(keras.callbacks.Callback):
+    """Keras's guide: progress, and a learning rate, that are set where the training begins."""
+
+    def on_train_begin(self, logs=None):
+        self.wait, self.best = 0, np.inf
+        self.seen = np.zeros((40, 40))
+        self.model.optimizer.learning_rate.assign(0.02)
+
+    def on_epoch_end(self, epoch, logs=None):
+        is_better = logs["val_loss"] < self.best - 0.05
+        self.best, self.wait = (logs["val_loss"], 0) if is_better else (self.best, self.wait + 1)
+        self.seen[epoch] += 1
+        if self.wait == 3:
+            self.model.stop_training = True
+
+
+def test_a_crashed_run_goes_on_exactly_with_callbacks_where_they_were(tmp_path, strange):
     def callbacks(*more):
         return [
+            AsInTheGuide(),
             keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=0.05),
             *more,
         ]
 
-    whole = train(tmp_path / "whole", callbacks=callbacks(), max_epochs=10)
+    whole = train(tmp_path / "whole", callbacks=callbacks(), max_epochs=20)
+    assert whole.step < 20 * 7 and "by a callback" in whole.stopped
     with pytest.raises(Crash):
-        train(tmp_path / "crashed", callbacks=callbacks(CrashAt(4)), max_epochs=10)
-    resumed = train(tmp_path / "crashed", callbacks=callbacks(), max_epochs=10)
-    assert resumed.history == whole.history
-    lines = (tmp_path / "crashed" / "metrics.jsonl").read_text().splitlines()
+        train(strange, callbacks=callbacks(CrashAt(4)), max_epochs=20)
+    last = callbacks()
+    resumed = train(strange, callbacks=last, max_epochs=20)
+    assert resumed.history == whole.history and resumed.stopped == whole.stopped
+    assert last[0].seen.sum() == 40 * len(whole.history)
+    lines = (strange / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line)["learning_rate"] for line in lines]
     assert rates[-1] < rates[0]
 
@@ -304,6 +327,18 @@ def test_another_environment_is_refused_on_resume(tmp_path):
     with pytest.raises(ResumeError, match="tensorflow: 1.0 recorded"):
         train(tmp_path / "run", max_epochs=7)
     assert train(tmp_path / "run", max_epochs=7, override=True).step == 49
+
+
+def test_metrics_in_16_bits_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.src.backend.config, "_FLOATX", "float16")
+    with pytest.raises(KerastrainError, match=r"'loss/total' is float16.*set_floatx\('float32'\)"):
+        train(tmp_path / "run")
+
+
+def test_another_backend_is_refused_with_the_way_to_change_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(KerastrainError, match="runs on jax in this program.*KERAS_BACKEND"):
+        train(tmp_path / "run")
 
 
 def test_named_inputs_and_weights_are_trained_on(tmp_path):
@@ -456,6 +491,7 @@ def test_an_early_stopping_of_ones_own_serves_in_two_runs(tmp_path):
         train(tmp_path / name, callbacks=[own], max_epochs=2)
         assert list((tmp_path / name / "checkpoints" / "best").glob("ckpt-*.index"))
     assert own.directory is None
+    assert copy.deepcopy(own).best == own.best
 
 
 def test_an_objective_and_an_early_stopping_may_not_contradict(tmp_path):
@@ -515,3 +551,75 @@ def test_an_evaluation_that_xla_cannot_compile_runs_without_it(tmp_path):
 def test_a_work_directory_that_cannot_be_looked_into_is_an_error_in_one_line(tmp_path):
     with pytest.raises(WorkdirError, match="cannot be looked into: File name too long"):
         train(tmp_path / ("x" * 300))
+
+
+def test_a_run_from_before_evaluate_batch_goes_on_as_it_evaluated(tmp_path):
+    train(tmp_path / "run", max_epochs=1)
+    record = tmp_path / "run" / "run.json"
+    recorded = json.loads(record.read_text())
+    for name in ("given", "resolved"):
+        assert recorded[name].pop("evaluate_batch") is None
+    record.write_text(json.dumps(recorded))
+    with pytest.raises(ResumeError, match="evaluate_batch: 1000 recorded, 7 now"):
+        train(tmp_path / "run", max_epochs=2, evaluate_batch=7)
+    assert len(train(tmp_path / "run", max_epochs=2).history) == 2
+    assert json.loads(record.read_text())["resolved"]["evaluate_batch"] == 1000
+
+
+class Sampling(keras.layers.Layer):
+    """As in a variational autoencoder: random whether it is training or not."""
+
+    def call(self, inputs):
+        mean, spread = inputs
+        return mean + keras.ops.exp(spread) * keras.random.normal(keras.ops.shape(mean))
+
+
+def sampling_model():
+    features = keras.Input((3,), name="features")
+    code = Sampling()([keras.layers.Dense(2)(features), keras.layers.Dense(2)(features)])
+    net = keras.Model(features, keras.layers.Dense(3)(code))
+    net.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return net
+
+
+def test_a_model_that_samples_is_trained_checked_and_resumed_exactly(tmp_path):
+    settings = {"model": sampling_model, "test": TEST, "max_epochs": 3}
+    whole = train(tmp_path / "whole", **settings)
+    with pytest.raises(Crash):
+        train(tmp_path / "part", callbacks=[CrashAt(2)], **settings)
+    resumed = train(tmp_path / "part", **settings)
+    assert resumed.history == whole.history
+    assert resumed.metrics == whole.metrics
+    verified = read_manifest(whole.export)["verified"]
+    assert verified["batch_sizes"] == [32]
+    assert verified["unchecked"] == {}
+
+
+def fixed_rows(batch_shape):
+    inputs = keras.Input(batch_shape=batch_shape)
+    outputs = keras.layers.Dense(3)(keras.ops.reshape(inputs, (16, 3)))
+    net = keras.Model(inputs, outputs)
+    net.compile("adam", "mse")
+    return net
+
+
+def stateful():
+    inputs = keras.Input(batch_shape=(16, 3))
+    sequences = keras.layers.Reshape((3, 1))(inputs)
+    net = keras.Model(inputs, keras.layers.GRU(3, stateful=True, name="memory")(sequences))
+    net.compile("adam", "mse")
+    return net
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: fixed_rows((16, 3)), "takes 16 rows at a time, but not 4.*no batch_size"),
+        (lambda: fixed_rows((None, 3)), "takes 16 rows at a time, but not 4.*-1 rows"),
+        (stateful, "The GRU 'memory' of the model .* stateful=True.*stateful=False"),
+    ],
+)
+def test_a_model_bound_to_one_batch_size_is_refused_before_the_first_step(tmp_path, build, said):
+    with pytest.raises(KerastrainError, match=said):
+        train(tmp_path / "run", model=build, batch_size=16)
+    assert not (tmp_path / "run" / "run.json").exists()

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kerastrain"
 LAYERS = (
     "errors",
+    "best_effort",
     "text_table",
     "arguments",
     "expression",

@@ -64,7 +64,9 @@ def measurements_for(
                 "--stop uses significance, which compares the examples of the validation; there is "
                 "only one. Give more, or use another criterion."
             )
-        callbacks.append(LossDifference(validation, z=zs.pop()))
+        # No more at once than in a training step, for which there is memory.
+        size = min(batch_size, BATCH_SIZE)
+        callbacks.append(LossDifference(validation, z=zs.pop(), batch_size=size))
     if any(isinstance(criterion, Evidence) for criterion in kinds):
         if min(batch_size, len(train)) < 2:
             raise OptionsError(
@@ -89,8 +91,9 @@ class LossDifference(keras.callbacks.Callback):
 
     per_chunk = True
 
-    def __init__(self, examples: Examples, *, z: float):
+    def __init__(self, examples: Examples, *, z: float, batch_size: int = BATCH_SIZE):
         super().__init__()
+        self.batch_size = batch_size
         self.examples = examples
         self.z = z
         self._reference: np.ndarray | None = None
@@ -102,7 +105,8 @@ class LossDifference(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is None or VALIDATION_LOSS not in logs:
             return
-        value, losses = float(logs[VALIDATION_LOSS]), example_losses(self.model, self.examples)
+        value = float(logs[VALIDATION_LOSS])
+        losses = example_losses(self.model, self.examples, batch_size=self.batch_size)
         error = math.nan
         if self._reference is not None:
             differences = self._reference.astype(np.float64) - losses
@@ -135,12 +139,14 @@ def check_example_losses(model: keras.Model) -> None:
         )
 
 
-def example_losses(model: keras.Model, examples: Examples) -> np.ndarray:
+def example_losses(
+    model: keras.Model, examples: Examples, *, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
     """The loss of every example, float32 [n], without regularisation and weights."""
     loss = _single_losses(model.loss)
     parts = []
-    for first in range(0, len(examples), BATCH_SIZE):
-        rows = np.arange(first, min(first + BATCH_SIZE, len(examples)))
+    for first in range(0, len(examples), batch_size):
+        rows = np.arange(first, min(first + batch_size, len(examples)))
         x, y, *_ = examples.take(rows).structure()
         losses = tf.reshape(loss(y, model(x, training=False)), [len(rows), -1])
         parts.append(tf.reduce_mean(tf.cast(losses, tf.float32), axis=1).numpy())

@@ -62,7 +62,7 @@ class ProgressDisplay(StatusCallback):
         self._shown = dataclasses.replace(self.status)
         self._console = self._given_console or Console(file=sys.stdout)
         if self._console.is_interactive:
-            self._start_bar(self._console)
+            self._attempt(self._start_bar)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         now = time.monotonic()
@@ -103,17 +103,18 @@ class ProgressDisplay(StatusCallback):
         self._metrics = {**self._metrics, **metric_values(logs)}
         self._time_left.update(self._shown.step, now)
 
-    def _start_bar(self, console: Console) -> None:
+    def _start_bar(self) -> None:
+        assert self._console is not None
         self._live = Live(
             get_renderable=self._bar,
-            console=console,
+            console=self._console,
             transient=True,
             # Warnings that somebody sends to a file stay there.
-            redirect_stderr=sys.stderr.isatty(),
+            redirect_stderr=sys.stderr is not None and sys.stderr.isatty(),
         )
-        self._attempt(self._live.start)
+        self._live.start()
         # A process that is killed cannot show the cursor again.
-        console.show_cursor(True)
+        self._console.show_cursor(True)
 
     def _bar(self) -> RenderableType:
         status = self._shown
@@ -131,7 +132,7 @@ class ProgressDisplay(StatusCallback):
         """Training goes on when nobody listens any more (`| head`, a terminal that is gone)."""
         try:
             show()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a stream that was closed
             self._console = self._live = None
             logger.warning("The progress cannot be shown any more: %s.", error)
 

@@ -17,7 +17,7 @@ from typing import Any
 from kerastrain.objective import Objective
 from kerastrain.text_table import aligned
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles, Record, size_text
-from kerastrain.workdir import read_json
+from kerastrain.workdir import read_json, without_patterns
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,11 @@ def tensor_damage(files: CheckpointFiles, step: int) -> str | None:
 
     try:
         expected = expected_tensors(read_json(files.record_file(step))["variables"])
-        reader = tf.train.load_checkpoint(str(files.folder / f"{PREFIX}-{step}"))
-        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-        for key in shapes:
-            reader.get_tensor(key)
+        with without_patterns(files.folder) as folder:
+            reader = tf.train.load_checkpoint(f"{folder}/{PREFIX}-{step}")
+            shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+            for key in shapes:
+                reader.get_tensor(key)
     except Exception as error:  # Damage can make TensorFlow fail in any way.
         return f"it cannot be read ({type(error).__name__}: {error})"
     for key, (name, shape, dtype) in expected.items():

@@ -8,16 +8,39 @@ print(command_help("train", train.SUMMARY, train.FLAGS))
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from absl import flags
 
 from kerastrain.errors import UsageError, suggestion
 
+RECIPE = "recipe"
 HELP = ("--help", "-help", "-h")
+
+
+class Folders(flags.ArgumentParser[list[str]]):
+    """Folders, or NAME=FOLDERs, joined by commas; one with commas in its own name stays whole."""
+
+    def parse(self, argument: Any) -> list[str]:
+        rest = argument.split(",") if isinstance(argument, str) else argument
+        found: list[str] = []
+        while rest:
+            counts = range(len(rest), 1, -1)
+            count = next((n for n in counts if _is_folder(",".join(rest[:n]))), 1)
+            found.append(",".join(rest[:count]))
+            rest = rest[count:]
+        return [one if _is_folder(one) else one.strip() for one in found if one.strip()]
+
+
+def _is_folder(text: str) -> bool:
+    name, _, folder = text.partition("=")
+    places = (text,) if "," in name else (text, folder)
+    return any(place and os.path.isdir(os.path.expanduser(place)) for place in places)
 
 
 def is_help_asked(arguments: Sequence[str]) -> bool:
@@ -29,12 +52,14 @@ def parse_flags(
 ) -> flags.FlagValues:
     """Reads the arguments into a copy of the defined flags.
 
+    An argument that is no flag is the recipe, where the command has one.
+
     Raises:
         UsageError: an unknown flag, a value of the wrong kind, or an argument
             that is no flag.
     """
     values = copy.deepcopy(defined)
-    values.set_gnu_getopt(True)  # Flags may follow a stray argument; both are then reported.
+    values.set_gnu_getopt(True)  # Flags may follow an argument that is none.
     try:
         stray = values([command, *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
@@ -47,6 +72,8 @@ def parse_flags(
         raise UsageError(_wrong_value(str(error), values) + _see_help(command)) from None
     except flags.Error as error:
         raise UsageError(f"{error}.{_see_help(command)}") from None
+    if stray and RECIPE in values and "=" not in stray[0]:
+        _take_recipe(stray.pop(0), values, command)
     if stray:
         name = stray[0].partition("=")[0]
         raise UsageError(
@@ -54,6 +81,17 @@ def parse_flags(
             f"{_suggested_flag(name, values)}{_see_help(command)}"
         )
     return values
+
+
+def _take_recipe(name: str, values: flags.FlagValues, command: str) -> None:
+    flag = values[RECIPE]
+    if flag.present and flag.value != name:
+        raise UsageError(
+            f"'{name}' and --recipe={flag.value} both say what to train; give one of them."
+            f"{_see_help(command)}"
+        )
+    if not flag.present:
+        flag.parse(name)
 
 
 def _suggested_flag(name: str, values: flags.FlagValues) -> str:
@@ -99,7 +137,9 @@ def command_help(command: str, summary: str, defined: flags.FlagValues) -> str:
     """The text of `kerastrain COMMAND --help`: every flag with its default, as defined."""
     width = min(shutil.get_terminal_size().columns, 100)
     shown = [_flag_help(defined[name], width) for name in defined]
-    return "\n".join([summary, "", f"Usage: kerastrain {command} --flag=value …", "", *shown])
+    recipe = "[RECIPE] " if RECIPE in defined else ""
+    usage = f"Usage: kerastrain {command} {recipe}--flag=value …"
+    return "\n".join([summary, "", usage, "", *shown])
 
 
 def _flag_help(flag: flags.Flag, width: int) -> str:

@@ -15,7 +15,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags
 
@@ -30,9 +30,6 @@ from kerastrain.report import (
 )
 from kerastrain.text_table import aligned
 from kerastrain.workdir import strict_json
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +61,13 @@ def run(values: flags.FlagValues) -> int:
             "number of resamples (0: no intervals) and a share between 0 and 1, as 0.95."
         )
     workdir, recorded, folder = recorded_runs.published(values)
-    # From here on it takes TensorFlow, which comes with the recipe's data.
+    data = recorded_runs.load_data(workdir, recorded, values)
+    # From here on it takes TensorFlow.
     from kerastrain.export.evaluation import evaluate
     from kerastrain.export.manifest import read_manifest, task_from_json
     from kerastrain.export.scoring import answers_of_test_rows
 
     task = task_from_json(read_manifest(folder).get("task"))
-    data = recorded_runs.load_data(workdir, recorded, values)
     outputs = answers_of_test_rows(folder, data)
     assert data.test is not None  # there were answers for it
     found = evaluate(

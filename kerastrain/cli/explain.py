@@ -68,14 +68,15 @@ def run(values: flags.FlagValues) -> int:
     if values.plot:
         check_can_draw(Path(values.plot))
     workdir, recorded, folder = recorded_runs.published(values)
-    # From here on it takes TensorFlow, which comes with the recipe's data.
+    data = recorded_runs.load_data(workdir, recorded, values)
+    # From here on it takes TensorFlow.
     from kerastrain.export.importance import permutation_importance
     from kerastrain.export.manifest import read_manifest, task_from_json
 
     task = task_from_json(read_manifest(folder).get("task"))
     found = permutation_importance(
         folder,
-        recorded_runs.load_data(workdir, recorded, values),
+        data,
         task=task,
         metric_name=values.metric,
         rows=values.rows,

@@ -30,7 +30,7 @@ from kerastrain.export.publish_condition import PublishCondition
 from kerastrain.objective import Objective
 from kerastrain.text_table import aligned
 from kerastrain.training.checkpoint_files import size_text
-from kerastrain.workdir import Workdir, read_json, strict_json
+from kerastrain.workdir import Workdir, check_folder, read_json, strict_json
 
 if TYPE_CHECKING:
     from kerastrain.data.source import Data
@@ -96,13 +96,14 @@ def run(values: flags.FlagValues) -> int:
     workdir = Workdir(os.path.expanduser(values.workdir))
     recorded = recorded_runs.recorded_run(workdir)
     chosen = choose_checkpoint(workdir, values.checkpoint)
+    base = workdir.exports / Path(recorded["recipe"]).stem
+    if values.to:
+        base = Path(os.path.expanduser(values.to))
+    check_folder(base, flag="to" if values.to else "workdir")
     if values.json:
         logging.getLogger("kerastrain").setLevel(logging.WARNING)
     # From here on it takes TensorFlow, which comes with the recipe's data.
     data = recorded_runs.load_data(workdir, recorded, values)
-    base = workdir.exports / Path(recorded["recipe"]).stem
-    if values.to:
-        base = Path(os.path.expanduser(values.to))
     judge = None if condition is None else _judge(condition, base, data, recorded)
     try:
         published = _publish(

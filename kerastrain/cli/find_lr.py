@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from kerastrain import plots
 from kerastrain.cli import train
 from kerastrain.cli.command_line import given_flags
 from kerastrain.cli.terminal_chart import chart
+from kerastrain.errors import UsageError
 from kerastrain.options import TableOptions
-from kerastrain.workdir import strict_json
+from kerastrain.workdir import check_file, strict_json
 
 if TYPE_CHECKING:
     from kerastrain.options import TrainOptions
     from kerastrain.training.range_test import RangeTest
+
+logger = logging.getLogger(__name__)
 
 SUMMARY = "Run a learning-rate range test and suggest a learning rate."
 # Of train's flags, those that change what is trained in its first steps.
@@ -80,9 +84,7 @@ def run(values: flags.FlagValues) -> int:
     else:
         print("\n".join(lines(found, command=train_command(values))))
     if picture is not None:
-        from kerastrain.plots import draw_range_test
-
-        draw_range_test(found, picture, title=options.recipe)
+        plots.draw_range_test(found, picture, title=options.recipe)
     if not values.json:
         print(picture_line(values, picture))
     return 0
@@ -94,18 +96,22 @@ def picture_file(values: flags.FlagValues, options: TrainOptions) -> Path | None
     Raises:
         UsageError: a picture was asked for that cannot be drawn.
     """
-    from kerastrain.plots import check_can_draw, has_matplotlib
-
     if values.plot:
-        check_can_draw(Path(values.plot))
+        plots.check_can_draw(Path(values.plot))
         return Path(values.plot)
-    if values.plot == "" or values.json or not has_matplotlib():
+    if values.plot == "" or values.json or not plots.has_matplotlib():
         return None
-    return Path(f"find_lr_{Path(options.recipe).stem}.png")
+    picture = Path(f"find_lr_{Path(options.recipe).stem}.png")
+    try:
+        check_file(picture, flag="plot")
+    except UsageError as error:  # Nobody asked for it.
+        logger.warning("No picture will be drawn: %s", error)
+        return None
+    return picture
 
 
 def picture_line(values: flags.FlagValues, picture: Path | None) -> str:
-    if picture is None and values.plot is None:
+    if picture is None and values.plot is None and not plots.has_matplotlib():
         return "picture: none without matplotlib (pip install 'kerastrain[plot]')"
     return "picture: " + ("none" if picture is None else str(picture))
 

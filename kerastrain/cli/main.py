@@ -8,18 +8,22 @@ more at the end of its --help. It is imported
 when it is asked for; until it needs TensorFlow, TensorFlow is not imported.
 
 Exit status: 0 done; 1 an error that the message explains, or a bug (with its
-traceback); 2 the command line is wrong; 128 + signal when a signal ended it.
+traceback); 2 the command line is wrong; 128 + signal when a signal ended it. What is printed
+and cannot be written costs no run: `train` and others whose work lies elsewhere (WORKS) keep
+their status. A command whose product it is ends with 1; with 141 in front of `| head`.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
-import os
-import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 import kerastrain
+from kerastrain.best_effort import best_effort_output
+from kerastrain.cli.keras_settings import use_keras_defaults
 from kerastrain.cli.terminal import messages_to_terminal, quiet_tensorflow
 from kerastrain.errors import Interrupted, KerastrainError, UsageError, suggestion
 from kerastrain.recipe import shipped_recipes
@@ -40,31 +44,49 @@ COMMANDS = {
     "verify_resume": "Prove exact resume: kill a training many times and compare every byte.",
 }
 
+# Commands whose work lies in files, in answers to requests, or in their exit status; what they
+# print tells of it, unless it was asked for as JSON.
+WORKS = ("train", "export", "predict", "serve", "verify_resume")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (default: the process's own) and returns the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    try:
-        with messages_to_terminal():
-            return _reporting_errors(lambda: _dispatch(arguments))
-    except BrokenPipeError:
-        if not _is_reader_gone():
-            raise
-        _discard_stdout()
-        return 141  # as for any command in front of `| head`: 128 + SIGPIPE
+    is_work = bool(arguments) and arguments[0] in WORKS
+    remark = "warning: what is printed is lost from here on, the work goes on"
+    with (
+        best_effort_output(remark=remark if is_work else None) as stdout,
+        messages_to_terminal(),
+    ):
+        status = _reporting_errors(lambda: _dispatch(arguments))
+        sys.stdout.flush()
+        if stdout is None or stdout.lost is None:
+            return status
+        is_product = not is_work or {"--json", "--dry_run", "--help"} & {*arguments}
+        return _status_without_output(status, stdout.lost) if is_product else status
+
+
+def _status_without_output(status: int, lost: OSError) -> int:
+    """That of a command whose product could not be written."""
+    if lost.errno == errno.EPIPE:  # The reader has what it wanted: `| head`.
+        return status or 128 + signal.SIGPIPE
+    print(f"kerastrain: error: The output could not be written: {lost.strerror}.", file=sys.stderr)
+    return status or 1
 
 
 def _reporting_errors(run: Callable[[], int]) -> int:
     try:
-        status = run()
-        sys.stdout.flush()
-        return status
+        return run()
     except Interrupted as error:
         print(f"kerastrain: {error}", file=sys.stderr)
         return error.exit_status
     except KerastrainError as error:
         print(f"kerastrain: error: {error}", file=sys.stderr)
         return error.exit_status
+    except PermissionError as error:
+        told = f"{error.filename}: {error.strerror}. Does it belong to another user?"
+        print(f"kerastrain: error: {told}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("kerastrain: interrupted.", file=sys.stderr)
         return 130
@@ -91,6 +113,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     values = parse_flags(name, module.FLAGS, rest)
     quiet_tensorflow()
+    use_keras_defaults()
     return module.run(values)
 
 
@@ -114,21 +137,3 @@ def _unknown_command(name: str) -> str:
         f"There is no command '{name}'; the commands are {', '.join(COMMANDS)}."
         f"{suggestion(name, COMMANDS)}"
     )
-
-
-def _is_reader_gone() -> bool:
-    """Whether stdout is a pipe that nobody reads any more."""
-    try:
-        descriptor = sys.stdout.fileno()
-    except OSError:  # replaced by something that is no file
-        return False
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def _discard_stdout() -> None:
-    # Python writes what is left when it exits; into the pipe that would fail once more.
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from kerastrain.cli.terminal import quieter
+from kerastrain.data.places import check_places
 from kerastrain.errors import DataError, ExportError, UsageError, WorkdirError
 from kerastrain.options import LOCATIONS, TABLE_LOCATIONS, TrainOptions
 from kerastrain.workdir import Workdir, read_json
@@ -112,6 +113,7 @@ def load_data(workdir: Workdir, recorded: dict[str, Any], values: flags.FlagValu
 
     options = _located(TrainOptions.from_json(recorded["resolved"]), workdir, values)
     recipe = load_recipe(recorded["recipe"]).recipe
+    check_places(options, recipe.reads or ())
     # What is only told about data was told by the training; warnings are shown again.
     with quieter("kerastrain.data", logging.WARNING):
         loaded = recipe.load_data(options)

@@ -19,7 +19,9 @@ from typing import Any
 
 from absl import flags
 
+from kerastrain import plots
 from kerastrain.cli.checkpoints import objective_of
+from kerastrain.cli.command_line import Folders
 from kerastrain.errors import OptionsError, UsageError, WorkdirError
 from kerastrain.options import TrainOptions
 from kerastrain.text_table import aligned
@@ -52,7 +54,8 @@ SELECTION = (
     "up(3, k=5)",
 )
 
-flags.DEFINE_list(
+flags.DEFINE(
+    Folders(),
     "workdir",
     None,
     "Folders of runs, as given to train, joined by commas. Runs that trained to their end show "
@@ -114,7 +117,7 @@ def run(values: flags.FlagValues) -> int:
     if not values.workdir:
         raise UsageError("--workdir is missing: the folders of the runs to replay.")
     if values.plot:
-        check_picture_file(values.plot)
+        plots.check_can_draw(Path(values.plot))
     given = [parse_criterion(text) for text in values.stop or SELECTION]
     rules = list({str(rule): rule for rule in given}.values())
     replayed: list[Replayed] = []
@@ -126,23 +129,11 @@ def run(values: flags.FlagValues) -> int:
     else:
         print_tables(replayed)
     if values.plot:
-        from kerastrain.plots import draw_replay
-
-        draw_replay([(each.run, each.rule, each.found) for each in replayed], Path(values.plot))
+        found = [(each.run, each.rule, each.found) for each in replayed]
+        plots.draw_replay(found, Path(values.plot))
         if not values.json:
             print(f"picture: {values.plot}")
     return 0
-
-
-def check_picture_file(path: str) -> None:
-    """Before anything is computed for it.
-
-    Raises:
-        UsageError: the name's ending is no kind of picture, or matplotlib is not installed.
-    """
-    from kerastrain.plots import check_can_draw
-
-    check_can_draw(Path(path))
 
 
 def replay(workdir: Workdir, rules: Sequence[Criterion]) -> list[Replayed]:

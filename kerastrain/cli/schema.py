@@ -9,13 +9,14 @@ The file can be edited and given to train by --schema. TensorFlow is not needed 
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 from absl import flags
 
 from kerastrain.cli import table_flags
-from kerastrain.errors import UsageError
 from kerastrain.options import TrainOptions
+from kerastrain.workdir import check_file, write_json
 
 SUMMARY = "Show what the columns of a table are taken for; write it to a file to edit."
 FLAGS = flags.FlagValues()
@@ -35,10 +36,8 @@ flags.DEFINE_string("output", None, "Write the schema to this file, as JSON.", f
 def run(values: flags.FlagValues) -> int:
     """Prints the schema and the splits' sizes, and returns the exit status."""
     output = None if values.output is None else Path(values.output).expanduser()
-    if output is not None and not output.absolute().parent.is_dir():
-        raise UsageError(f"--output is '{output}'; there is no folder '{output.parent}'.")
-    if output is not None and output.is_dir():
-        raise UsageError(f"--output is '{output}'; '{output}' is a folder, expected a file.")
+    if output is not None:
+        check_file(output, flag="output")
     options = TrainOptions(
         data=values.data and str(Path(values.data).expanduser()),
         target=values.target,
@@ -48,7 +47,6 @@ def run(values: flags.FlagValues) -> int:
     # pyarrow, which --help must not wait for.
     from kerastrain.data.tables.schema_file import schema_text
     from kerastrain.data.tables.table import load_table
-    from kerastrain.workdir import write_json
 
     # The table itself says what is left out.
     logging.getLogger("kerastrain").setLevel(logging.WARNING)
@@ -58,5 +56,5 @@ def run(values: flags.FlagValues) -> int:
     print(f"{loaded.table.num_rows:,} rows: {sizes}")
     if output is not None:
         write_json(output, loaded.schema.to_json())
-        print(f"Written to {output}. Edit it, and train with --schema={output}")
+        print(f"Written to {output}. Edit it, and train with --schema={shlex.quote(str(output))}")
     return 0

@@ -4,7 +4,8 @@
     kerastrain serve --model=digits=exports/digits,adult=exports/adult --rest_port=8501
     kerastrain serve --model=exports/digits --version_policy=latest:2 --version_labels=stable=3
 
-A model is a folder of versions named by integers, or the work directory of a finished run.
+A model is a folder of versions named by integers, or the work directory of a finished run. Its
+name is that folder's.
 New versions are found by themselves. SIGTERM or Ctrl-C ends the server when the requests that
 it has are answered; its exit status is then 0, and 1 when some had to be cut off.
 """
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from kerastrain.cli.command_line import Folders
+from kerastrain.cli.served_models import model_bases, model_specs
 from kerastrain.errors import KerastrainError, UsageError
 
 if TYPE_CHECKING:
@@ -36,12 +39,13 @@ def _define(kind: str, name: str, default: object, text: str) -> None:
     getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=FLAGS)
 
 
-_define(
-    "list",
+flags.DEFINE(
+    Folders(),
     "model",
     [],
     "What to serve: folders of versions, or work directories of finished runs, separated by "
     "commas; NAME=FOLDER gives a name other than the folder's.",
+    flag_values=FLAGS,
 )
 _define(
     "string",
@@ -134,11 +138,10 @@ def run(values: flags.FlagValues) -> int:
     _check_installed()
     if not values.model:
         raise UsageError(f"--model is missing: {FLAGS['model'].help}")
-    from kerastrain.cli.served_models import model_bases, model_specs
-    from kerastrain.serving.server import serve
-
     bases = model_bases(values.model)
     specs = model_specs(bases, values.version_policy, values.version_labels)
+    from kerastrain.serving.server import serve
+
     settings = _settings(values, specs)
     if _event_loop().run(serve(settings)):
         return 0

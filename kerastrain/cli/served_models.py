@@ -2,6 +2,8 @@
 
 bases = model_bases(["digits=exports/digits", "runs/adult"])    # {"digits": …, "adult": …}
 specs = model_specs(bases, ["digits/latest:2"], ["digits/stable=3"])
+
+A run is served by the name of its work directory. TensorFlow is imported when all is in order.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kerastrain.errors import KerastrainError, UsageError, WorkdirError, suggestion
-from kerastrain.serving.models import ModelSpec
+from kerastrain.errors import KerastrainError, UsageError, WorkdirError, suggested_path, suggestion
 from kerastrain.serving.versions import LATEST, parse_policy
 from kerastrain.workdir import Workdir
+
+if TYPE_CHECKING:
+    from kerastrain.serving.models import ModelSpec
 
 
 def model_bases(given: Sequence[str]) -> dict[str, Path]:
@@ -35,12 +40,13 @@ def model_bases(given: Sequence[str]) -> dict[str, Path]:
             name, folder = "", text
         if not folder or (separator and not name):
             raise UsageError(f"--model={text}; expected FOLDER or NAME=FOLDER.")
-        base = base_folder(Path(os.path.expanduser(folder)))
-        name = name or base.absolute().name
+        place = Path(os.path.expanduser(folder))
+        base = base_folder(place)
+        name = name or os.path.basename(os.path.abspath(place))
         if name in bases:
             raise UsageError(
                 f"--model names '{name}' twice ({bases[name]} and {base}); give another name by "
-                "NAME=FOLDER."
+                f"NAME=FOLDER, as in --model={name}=…,{name}_2={folder}."
             )
         bases[name] = base
     return bases
@@ -54,10 +60,9 @@ def base_folder(path: Path) -> Path:
             exactly one export.
     """
     if not path.is_dir():
-        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
         raise KerastrainError(
             f"There is no folder '{path}'; expected a folder of versions, or a run's work "
-            f"directory.{suggestion(path.name, siblings)}"
+            f"directory.{suggested_path(path)}"
         )
     if (path / "saved_model.pb").exists():
         raise KerastrainError(
@@ -107,6 +112,8 @@ def model_specs(
             if not label or not (version.isascii() and version.isdecimal()):
                 raise UsageError(f"--version_labels={text}; expected LABEL=VERSION, as stable=3.")
             named[name][label] = int(version)
+    from kerastrain.serving.models import ModelSpec
+
     return [ModelSpec(name, base, named[name], chosen[name]) for name, base in bases.items()]
 
 

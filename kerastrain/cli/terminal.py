@@ -10,25 +10,22 @@ import contextlib
 import faulthandler
 import importlib.abc
 import importlib.util
-import io
 import logging
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
-# Set by the user, it is left alone, and all of TensorFlow's own messages are shown.
+# What the user sets it to is left; unset, it is 3: nothing below a fatal error is shown.
 LOG_LEVEL_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
 
 
 @contextlib.contextmanager
 def messages_to_terminal() -> Iterator[None]:
     """Shows what the package logs, for as long as the context lasts."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show "…" shows "?"; that is no reason to fail.
-            stream.reconfigure(errors="replace")
     logger = logging.getLogger("kerastrain")
     handler, level, propagate = _TerminalHandler(), logger.level, logger.propagate
     logger.addHandler(handler)
@@ -46,7 +43,6 @@ class _TerminalHandler(logging.Handler):
     """Writes to what sys.stdout and sys.stderr are now: a live display replaces them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Not caught as logging.StreamHandler does: a reader that went away ends the command.
         if record.levelno < logging.WARNING:
             print(record.getMessage(), flush=True)
         else:
@@ -57,14 +53,13 @@ def quiet_tensorflow() -> None:
     """Keeps what TensorFlow logs away from the terminal; exceptions and warnings stay.
 
     Level 3 silences the native libraries once they have read it. What they write
-    before that, while they are loaded, is filtered out of stderr: oneDNN being on
-    and CUDA not being found are no news on a machine without a GPU.
+    before that, while they are loaded and whatever the level, is filtered out of stderr:
+    oneDNN being on and CUDA not being found are no news on a machine without a GPU.
     """
-    if LOG_LEVEL_VARIABLE in os.environ:
-        return
-    os.environ[LOG_LEVEL_VARIABLE] = "3"
-    for name in ("tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    level = os.environ.setdefault(LOG_LEVEL_VARIABLE, "3").strip()
+    if level.isdecimal() and int(level) >= 2:  # What is no number is 0 to TensorFlow.
+        for name in ("tensorflow", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)
     if "tensorflow" not in sys.modules:
         sys.meta_path.insert(0, _QuietImport())
 
@@ -88,7 +83,9 @@ class _QuietImport(importlib.abc.MetaPathFinder):
     Keras's, ours) is not known, and a command that needs none shall import none.
     """
 
-    def find_spec(self, name, path, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name != "tensorflow":
             return None
         sys.meta_path.remove(self)
@@ -96,9 +93,12 @@ class _QuietImport(importlib.abc.MetaPathFinder):
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
-            def execute_quietly(module):
+            def execute_quietly(module: ModuleType) -> None:
                 with native_logs_hidden():
                     execute(module)
+                    if not os.path.exists("/dev/nvidiactl"):
+                        # Has it complain now that it finds no GPU, where there is none.
+                        module.config.list_physical_devices()
 
             spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
         return spec
@@ -122,7 +122,8 @@ def native_logs_hidden() -> Iterator[None]:
                 sys.stderr.flush()
                 os.dup2(terminal, 2)
                 held_back.seek(0)
-                os.write(2, without_native_logs(held_back.read()))
+                sys.stderr.write(without_native_logs(held_back.read()).decode(errors="replace"))
+                sys.stderr.flush()
     finally:
         if reports_crash:
             faulthandler.disable()
@@ -133,5 +134,6 @@ def without_native_logs(text: bytes) -> bytes:
     """Drops the lines that absl's C++ logging writes: "I0000 00:00:1795218508.451563 …] …"."""
     log_line = re.compile(
         rb"[IWE]\d{4} \d\d:\d\d:[\d.]+ .*|WARNING: All log messages before absl::InitializeLog.*"
+        rb"|To enable the following instructions: .*"  # the second line of a message
     )
     return b"".join(line for line in text.splitlines(True) if not log_line.match(line))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ FLAGS = flags.FlagValues()
 flags.DEFINE_string(
     "recipe",
     TrainOptions.recipe,
-    "What to train: the name of a recipe that comes along, or a Python file of your own.",
+    "What to train: the name of a recipe that comes along, or a Python file of your own; "
+    "--recipe= itself may be left out.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -132,6 +134,13 @@ flags.DEFINE_integer(
     "evaluate_examples",
     None,
     "Evaluate that many of the validation examples, always the same ones. Default: all.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "evaluate_batch",
+    None,
+    "Validation examples evaluated at once, on which losses of a batch as a whole depend; all: "
+    "every example. Default: the batch size of the training.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -272,6 +281,7 @@ def options_from(values: flags.FlagValues) -> TrainOptions:
         if given.get(name):
             given[name] = os.path.expanduser(given[name])
     given["batch_size"] = _number_or_word(given["batch_size"], int)
+    given["evaluate_batch"] = _number_or_word(given.get("evaluate_batch"), int)
     given["learning_rate"] = _number_or_word(given.get("learning_rate"), float)
     path = locate_recipe(given["recipe"])
     given["workdir"] = given.get("workdir") or os.path.join("runs", path.stem)
@@ -314,8 +324,8 @@ def summary_lines(result: TrainResult) -> list[str]:
         lines.append(f"test:    {shown}")
     if result.export:
         lines.append(f"export:  {result.export}")
-        lines.append(f"next:    kerastrain evaluate --workdir={result.workdir}")
-        lines.append(f"         tensorboard --logdir={result.workdir}")
+        lines.append(f"next:    kerastrain evaluate --workdir={shlex.quote(str(result.workdir))}")
+        lines.append(f"         tensorboard --logdir={shlex.quote(str(result.workdir))}")
     if not result.already_finished and result.best:
         reached = f"{result.best['name']} {_number(result.best['value'])}"
         where = f"step {result.best['step']:,} ({reached})"

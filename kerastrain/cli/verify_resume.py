@@ -25,7 +25,9 @@ from absl import flags
 from kerastrain.cli import train
 from kerastrain.cli.command_line import given_flags, parse_flags
 from kerastrain.errors import Interrupted, OptionsError, WorkdirError
+from kerastrain.text_table import aligned
 from kerastrain.training.signals import SignalReceived, Signals
+from kerastrain.workdir import check_folder
 
 if TYPE_CHECKING:
     from kerastrain.resume_check.proof import Kill, Report
@@ -116,14 +118,7 @@ def _table(kills: Sequence[Kill]) -> list[str]:
         )
         for kill in kills
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(
-            text.ljust(width) if title == "phase" else text.rjust(width)
-            for text, width, title in zip(row, widths, head, strict=True)
-        )
-        for row in (head, *rows)
-    ]
+    return aligned([head, *rows], left=(2,))
 
 
 @dataclasses.dataclass
@@ -152,11 +147,9 @@ def _folder(given: str | None, *, keep: bool) -> Iterator[_Folder]:
 
 
 def _make_empty(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        found = sorted(entry.name for entry in path.iterdir())
-    except OSError as error:
-        raise WorkdirError(f"--workdir={path} cannot be made: {error.strerror}.") from error
+    check_folder(path, flag="workdir")
+    path.mkdir(parents=True, exist_ok=True)
+    found = sorted(entry.name for entry in path.iterdir())
     if found:
         raise WorkdirError(
             f"--workdir={path} holds something ({', '.join(found[:3])}); "

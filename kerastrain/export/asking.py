@@ -15,9 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.errors import ExportError
+from kerastrain.export.loading import load_saved_model
+from kerastrain.export.manifest import NAME
 from kerastrain.export.naming import signature_inputs
 from kerastrain.export.quiet import quiet_tensorflow
-from kerastrain.export.rows import as_tensors
+from kerastrain.export.rows import as_tensors, in_batches
+from kerastrain.workdir import read_json
 
 # A row of a table is a few hundred bytes, and a call costs as much as a thousand of them;
 # what a network makes of an image can be a thousand times that.
@@ -32,49 +35,56 @@ class Export:
     Attributes:
         signature: its "serving_default", called with tensors by name.
         inputs: the signature's inputs by name.
+        at_once: rows in a batch.
         loaded: keeps alive what the signature refers to.
     """
 
     signature: Any
     inputs: Mapping[str, tf.TensorSpec]
+    at_once: int
     loaded: Any
 
-    def ask(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The answers {name: [n, ...]} for all rows {name: [n, ...]}."""
-        return self._ask(rows, len(next(iter(rows.values()))))
+    def ask(self, rows: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The answers {name: [n, ...]} for all rows {name: [n, ...]}.
 
-    def ask_tensors(self, rows: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
-        """Like `ask`, for rows that already are tensors of the signature's dtypes."""
-        return self._ask(rows, int(next(iter(rows.values())).shape[0]))
-
-    def _ask(self, rows: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
-        size = rows_at_once(self.inputs)
+        Args:
+            rows: arrays, or tensors of the signature's dtypes.
+        """
         parts = []
         with quiet_tensorflow():
-            for start in range(0, count, size):
-                batch = {name: values[start : start + size] for name, values in rows.items()}
-                if not tf.is_tensor(next(iter(batch.values()))):
-                    batch = as_tensors(batch, self.inputs)
-                answers = self.signature(**batch)
+            for batch in in_batches(rows, self.at_once):
+                is_tensor = tf.is_tensor(next(iter(batch.values())))
+                tensors = batch if is_tensor else as_tensors(batch, self.inputs)
+                answers = self.signature(**tensors)
                 parts.append({name: tensor.numpy() for name, tensor in answers.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def load_export(version_folder: Path) -> Export:
+def load_export(version_folder: Path, *, at_once: int | None = None) -> Export:
     """Loads a version folder.
+
+    Args:
+        at_once: rows in a batch; None: as many as in its training, by its manifest. Tables,
+            whose rows are small, are asked about in larger ones.
 
     Raises:
         ExportError: it cannot be loaded as a SavedModel.
     """
     try:
         with quiet_tensorflow():
-            loaded = tf.saved_model.load(str(version_folder))
+            loaded = load_saved_model(version_folder)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise ExportError(f"{version_folder} cannot be loaded as a SavedModel: {error}") from error
-    return Export(loaded.signatures["serving_default"], signature_inputs(version_folder), loaded)
+    inputs = signature_inputs(version_folder)
+    if all(spec.shape.rank == 1 for spec in inputs.values()):
+        at_once = TABLE_ROWS_AT_ONCE
+    elif at_once is None:
+        path = version_folder / NAME
+        at_once = training_batch(read_json(path) if path.exists() else {})
+    return Export(loaded.signatures["serving_default"], inputs, at_once, loaded)
 
 
-def rows_at_once(inputs: Mapping[str, tf.TensorSpec]) -> int:
-    """Rows in a batch: many where each input is one value a row."""
-    is_table = all(spec.shape.rank == 1 for spec in inputs.values())
-    return TABLE_ROWS_AT_ONCE if is_table else OTHER_ROWS_AT_ONCE
+def training_batch(facts: Mapping[str, Any]) -> int:
+    """The batch size of a version's training by its manifest; many where that does not say."""
+    size = (facts.get("options") or {}).get("batch_size")
+    return min(size, OTHER_ROWS_AT_ONCE) if isinstance(size, int) else OTHER_ROWS_AT_ONCE

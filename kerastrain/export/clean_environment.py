@@ -1,12 +1,17 @@
 """What processes that make and check exports see of ours: our modules, nothing that hides a fault.
 
 subprocess.run([...], env=clean_environment(CI="true"))
+with without_this_package():
+    keras.saving.load_model(path)      # as where Keras is installed, and nothing of ours
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 
 def module_path() -> list[str]:
@@ -29,3 +34,22 @@ def clean_environment(**more: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(module_path()),
         **more,
     }
+
+
+@contextlib.contextmanager
+def without_this_package() -> Iterator[None]:
+    """Inside, kerastrain cannot be imported, and Keras knows no class but its own."""
+    import keras
+
+    ours = {name: m for name, m in sys.modules.items() if name.split(".")[0] == "kerastrain"}
+    registered = dict(keras.saving.get_custom_objects())
+    modules: dict[str, Any] = sys.modules
+    try:
+        for name in ours:
+            del modules[name]
+        modules["kerastrain"] = None  # By which Python refuses to import it.
+        keras.saving.get_custom_objects().clear()
+        yield
+    finally:
+        modules.update(ours)
+        keras.saving.get_custom_objects().update(registered)

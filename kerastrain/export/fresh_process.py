@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastrain.errors import ExportError
-from kerastrain.export.clean_environment import clean_environment, module_path
+from kerastrain.export.clean_environment import clean_environment
 
 LOG = "check.log"
 
@@ -49,7 +49,8 @@ class FreshProcess:
 
     def _start(self) -> subprocess.Popen[str]:
         # NumPy's threads would be there when it forks.
-        environment = clean_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment = clean_environment(KERAS_HOME=self._empty.name, **threads)
         try:
             with open(self._log, "wb") as words:
                 return subprocess.Popen(
@@ -90,15 +91,9 @@ class FreshProcess:
             self._stop()
             self._process = self._start()
         assert self._process.stdin is not None
-        # As they are now: a recipe's file, read after the start, may have changed them.
-        order = {
-            "folder": str(folder.absolute()),
-            "path": module_path(),
-            "environment": clean_environment(),
-        }
         # One that has just died is found by `finish`, with what it said.
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{json.dumps(order)}\n")
+            self._process.stdin.write(f"{json.dumps(str(folder.absolute()))}\n")
             self._process.stdin.flush()
 
     def finish(self, folder: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from kerastrain.data.source import Classification, Data, Examples, Regression, Task
 from kerastrain.errors import DataError, OptionsError
-from kerastrain.export.asking import Export, load_export, rows_at_once
+from kerastrain.export.asking import Export, load_export
 from kerastrain.export.rows import as_tensors
 from kerastrain.export.scoring import HIGHER_IS_BETTER, metric
 
@@ -108,7 +108,7 @@ def permutation_importance(
         return metric(task, name, outputs, targets, weights=weights)
 
     tensors = as_tensors(columns, export.inputs)
-    baseline = value(export.ask_tensors(tensors))
+    baseline = value(export.ask(tensors))
     sign = -1 if name in HIGHER_IS_BETTER else 1
     worse: dict[str, list[float]] = {each: [] for each in columns}
     for column, outputs in _shuffled_answers(export, tensors, repeats=repeats, seed=seed):
@@ -202,10 +202,10 @@ def _shuffled_answers(
     count = int(next(iter(tensors.values())).shape[0])
     copies = [(name, repeat) for name in tensors for repeat in range(repeats)]
     # As many copies as fill a batch: with few rows a call costs more than its rows.
-    at_once = max(1, rows_at_once(export.inputs) // count)
+    at_once = max(1, export.at_once // count)
     for start in range(0, len(copies), at_once):
         part = copies[start : start + at_once]
-        answers = export.ask_tensors(_copies(tensors, part, count, seed=seed))
+        answers = export.ask(_copies(tensors, part, count, seed=seed))
         for place, (name, _) in enumerate(part):
             own = slice(place * count, (place + 1) * count)
             yield name, {output: values[own] for output, values in answers.items()}

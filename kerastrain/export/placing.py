@@ -19,6 +19,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,7 @@ def remove_leftovers(base: Path) -> None:
 
 def move_into_place(folder: Path, base: Path) -> int:
     """Flushes the folder to the disk and renames it to the next free version; its number."""
+    _open_as_usual(folder)
     sync_tree(folder)
     while True:
         version = max(manifest.versions(base), default=0) + 1
@@ -102,6 +104,30 @@ def move_into_place(folder: Path, base: Path) -> int:
             continue
         sync(base)
         return version
+
+
+def _open_as_usual(folder: Path) -> None:
+    """Gives the folders the mode that the umask says: TensorFlow has one of its own for them."""
+    new = folder.with_name("new")
+    new.mkdir()
+    mode = stat.S_IMODE(new.stat().st_mode)  # With the set-group-id bit, where that is inherited.
+    new.rmdir()
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            path.chmod(mode)
+
+
+def closed_to_others(version: Path) -> Path | None:
+    """The first folder on the way to a version, or file in it, that other users cannot read."""
+    base = version.absolute().parent
+    for folder in reversed(base.parents):
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            return folder
+    for path in (base, version, *version.rglob("*")):
+        needed = 0o005 if path.is_dir() else 0o004
+        if path.stat().st_mode & needed != needed:
+            return path
+    return None
 
 
 def sync_tree(folder: Path) -> None:

@@ -24,13 +24,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import platform
-import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,10 +41,18 @@ import kerastrain
 from kerastrain.data.source import Data
 from kerastrain.errors import Declined, ExportError, KerastrainError
 from kerastrain.export import fresh_process, manifest, verification
+from kerastrain.export.asking import training_batch
 from kerastrain.export.evaluation import evaluate
-from kerastrain.export.formats import catalog
-from kerastrain.export.formats.adding import add_formats, default_reports
-from kerastrain.export.placing import changing, move_into_place, pending_folder, remove_leftovers
+from kerastrain.export.formats import catalog, keras_files
+from kerastrain.export.formats.adding import Added, add_formats, default_reports
+from kerastrain.export.formats.making import said
+from kerastrain.export.placing import (
+    changing,
+    closed_to_others,
+    move_into_place,
+    pending_folder,
+    remove_leftovers,
+)
 from kerastrain.export.publish_decision import Decision
 from kerastrain.export.rows import Rows, raw_rows
 from kerastrain.export.scoring import answers_of_test_rows
@@ -58,6 +63,7 @@ from kerastrain.export.warmup import write_warmup
 logger = logging.getLogger(__name__)
 
 ROWS = 256
+RANDOM = "The model draws random numbers when it is asked, so that this cannot be compared with it."
 # For the confidence intervals: a quarter of a second at 10,000 test rows.
 RESAMPLES = 200
 RESAMPLED_ROWS = 20_000_000
@@ -99,7 +105,8 @@ def publish(
 
     Args:
         base: holds the versions; made if need be.
-        facts: what the manifest says about the run (recipe, options, step, …).
+        facts: what the manifest says about the run (recipe, options, step, …). No more rows
+            are asked about at once than the options' `batch_size`: for those there was memory.
         process: checks the export; None: one is started.
         formats: of `kerastrain.export.formats.catalog`. One besides the SavedModel that cannot
             be made, or answers differently, is left out with the reason.
@@ -115,15 +122,23 @@ def publish(
         remove_leftovers(base)
         with pending_folder(base) as pending, contextlib.ExitStack() as stack:
             process = process or stack.enter_context(fresh_process.FreshProcess())
-            made = _make(model, data, pending, process, formats)
+            made = _make(model, data, pending, process, formats, training_batch(facts))
             found = _prepare(made, data, pending, {"name": base.name, **facts})
             with changing(base):  # nothing else is deployed between the decision and the rename
                 _decide(accept, pending / "model")
                 version = move_into_place(pending / "model", base)
+                closed = closed_to_others(base / str(version))
     except OSError as error:
         raise ExportError(f"The model cannot be exported to {base}: {error}") from error
+    if closed is not None:
+        logger.info(
+            "A server of another user could not read %s: %s is closed to others.",
+            base / str(version),
+            closed,
+        )
     for name, reason in found["left_out"].items():
         logger.warning("%s is not published: %s", name, reason)
+    _warn_of_unchecked(found["verified"]["unchecked"])
     return _published(base, version, found)
 
 
@@ -168,14 +183,23 @@ class Rehearsal:
         rehearsal.finish()
     """
 
-    def __init__(self, model: keras.Model, data: Data, process: fresh_process.FreshProcess):
+    def __init__(
+        self,
+        model: keras.Model,
+        data: Data,
+        process: fresh_process.FreshProcess,
+        *,
+        batch_size: int = ROWS,
+    ):
         self._model, self._data, self._process = model, data, process
+        self._batch_size = batch_size
         self._failed: ExportError | None = None
 
     def __enter__(self) -> Rehearsal:
         self._folder = tempfile.TemporaryDirectory()
         try:
-            self._written = _write(self._model, self._data, Path(self._folder.name))
+            folder = Path(self._folder.name)
+            self._written = _write(self._model, self._data, folder, self._batch_size)
             self._process.begin(Path(self._folder.name))
         except ExportError as error:
             self._failed = error
@@ -196,8 +220,11 @@ class Rehearsal:
         if self._failed is not None:
             raise self._failed
         made = _checked(self._written, Path(self._folder.name), self._process)
-        formats = "SavedModel" if "model.keras" in made.left_out else "SavedModel and .keras"
-        return f"{formats} answer{'s' * (formats == 'SavedModel')} as the model does on {ROWS} rows"
+        _warn_of_unchecked(made.unchecked)
+        reason, rows = made.left_out.get("model.keras"), f"as the model does on {made.rows} rows"
+        if reason:
+            return f"the SavedModel answers {rows}; no .keras: {reason}"
+        return f"SavedModel and .keras answer {rows}"
 
 
 @dataclass(frozen=True)
@@ -207,8 +234,12 @@ class _Written:
     served: ServedModel
     signatures: Mapping[str, Any]
     left_out: Mapping[str, str]
-    custom_modules: Mapping[str, str]
     requests: Mapping[str, Rows]
+
+    @property
+    def rows(self) -> int:
+        """How many the live model was asked about."""
+        return len(next(iter(self.requests[DEFAULT].values())))
 
 
 @dataclass(frozen=True)
@@ -216,6 +247,7 @@ class _Made(_Written):
     """An export that was checked, too."""
 
     differences: Mapping[str, float]
+    unchecked: Mapping[str, str]
     formats: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -225,23 +257,19 @@ def _make(
     pending: Path,
     process: fresh_process.FreshProcess,
     formats: Sequence[str],
+    batch_size: int,
 ) -> _Made:
     """Makes PENDING/model in these formats and checks that each answers as the live model does."""
     folder = pending / "model"
-    written = _write(model, data, pending)
-    if catalog.KERAS not in formats:  # It was made to see which modules the model needs.
-        (folder / "model.keras").unlink(missing_ok=True)
-        written = dataclasses.replace(written, left_out={})
+    written = _write(model, data, pending, batch_size, with_keras=catalog.KERAS in formats)
     process.begin(pending)
     made = _checked(written, pending, process)
-    added = add_formats(
-        made.served,
-        data,
-        formats,
-        folder=folder,
-        rows=made.requests[DEFAULT],
-        custom_modules=_elsewhere(made.custom_modules),
-    )
+    if made.served.seeds.drawn or made.unchecked:
+        others = [catalog.FORMATS[name].file for name in formats if name not in catalog.DEFAULT]
+        added = Added(left_out=dict.fromkeys(others, RANDOM))
+    else:
+        rows = made.requests[DEFAULT]
+        added = add_formats(made.served, data, formats, folder=folder, rows=rows)
     return dataclasses.replace(
         made,
         left_out={**made.left_out, **added.left_out},
@@ -249,38 +277,41 @@ def _make(
     )
 
 
-def _write(model: keras.Model, data: Data, pending: Path) -> _Written:
-    """Writes PENDING/model in all formats, and what its check needs."""
+def _write(
+    model: keras.Model, data: Data, pending: Path, batch_size: int, *, with_keras: bool = True
+) -> _Written:
+    """Writes PENDING/model, SavedModel and `.keras`, and what its check needs."""
     folder = pending / "model"
-    served = ServedModel.of(model, data)
+    served = ServedModel.of(model, data, at_once=min(batch_size, ROWS))
     signatures = served.save(folder)
-    left_out = _save_keras(served, folder / "model.keras")
-    custom = _custom_modules(folder / "model.keras")
+    left_out = _save_keras(served, folder / "model.keras") if with_keras else {}
     rows = check_rows(raw_rows(data, served.inputs))
-    requests = verification.write_check(pending, served, rows, custom_modules=_elsewhere(custom))
-    return _Written(served, signatures, left_out, custom, requests)
-
-
-def _elsewhere(custom_modules: Mapping[str, str]) -> dict[str, str]:
-    """Without the user's script: running it in another process might train again."""
-    return {name: file for name, file in custom_modules.items() if name != "__main__"}
+    requests = verification.write_check(pending, served, rows)
+    return _Written(served, signatures, left_out, requests)
 
 
 def _checked(written: _Written, pending: Path, process: fresh_process.FreshProcess) -> _Made:
     """Waits for the check that has begun; takes out a `.keras` that cannot be loaded."""
     folder, left_out = pending / "model", dict(written.left_out)
     report = process.finish(pending)
-    if report["keras"] and "__main__" in written.custom_modules:
-        report = _check_keras_here(pending, report)
     if report["problems"]:
         raise ExportError(_explained(report["problems"]))
     if report["keras"]:
         (folder / "model.keras").unlink()
-        left_out["model.keras"] = f"Keras cannot load it by itself: {report['keras']}"
+        reason = f"Keras cannot load it by itself: {report['keras']}"
+        model = written.served.keras_model()
+        left_out["model.keras"] = keras_files.why_unloadable(model, reason)
     return _Made(
         **{**vars(written), "left_out": left_out},
         differences=report["differences"],
+        unchecked=report["unchecked"],
     )
+
+
+def _warn_of_unchecked(unchecked: Mapping[str, str]) -> None:
+    for reason in dict.fromkeys(unchecked.values()):
+        names = ", ".join(name for name, own in unchecked.items() if own == reason)
+        logger.warning("The export is not compared with the model in %s: %s.", names, reason)
 
 
 def _prepare(made: _Made, data: Data, pending: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,13 +324,13 @@ def _prepare(made: _Made, data: Data, pending: Path, facts: Mapping[str, Any]) -
         **_measured(folder, data, made.served),
         "signatures": made.signatures,
         "verified": {
-            "rows": ROWS,
-            "batch_sizes": verification.BATCH_SIZES,
+            "rows": made.rows,
+            "batch_sizes": verification.batch_sizes(made.served),
             "largest_differences": made.differences,
+            "unchecked": made.unchecked,
         },
         "left_out": made.left_out,
         "formats": made.formats,
-        "custom_modules": sorted(made.custom_modules),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     return manifest.write_manifest(folder, content)
@@ -312,7 +343,7 @@ def _measured(folder: Path, data: Data, served: ServedModel) -> dict[str, Any]:
     resamples = min(RESAMPLES, RESAMPLED_ROWS // len(data.test))
     found = evaluate(
         data.task or served.task,
-        answers_of_test_rows(folder, data),
+        answers_of_test_rows(folder, data, at_once=served.at_once),
         data.test.targets,
         weights=data.test.weights,
         # A few resamples give no percentiles; with that many rows intervals are narrow anyway.
@@ -340,13 +371,10 @@ def _described(served: ServedModel) -> dict[str, Any]:
 
 
 def check_rows(rows: Rows) -> dict[str, np.ndarray]:
-    """256 of the rows, spread over all of them; over again from the first when there are fewer."""
+    """256 of the rows, or all, in an order by which the first few are from all over, too."""
     count = len(next(iter(rows.values())))
-    chosen = (
-        np.resize(np.arange(count), ROWS)
-        if count < ROWS
-        else np.linspace(0, count - 1, ROWS).astype(np.int64)
-    )
+    chosen = np.unique(np.linspace(0, count - 1, min(count, ROWS)).astype(np.int64))
+    np.random.default_rng(0).shuffle(chosen)
     return {name: array[chosen] for name, array in rows.items()}
 
 
@@ -358,38 +386,8 @@ def _save_keras(served: ServedModel, path: Path) -> dict[str, str]:
         raise
     except Exception as error:  # whatever a layer's get_config of the user's own raises
         path.unlink(missing_ok=True)
-        return {path.name: f"Keras cannot save it: {type(error).__name__}: {error}"}
+        return {path.name: f"Keras cannot save it: {said(error)}"}
     return {}
-
-
-def _custom_modules(path: Path) -> dict[str, str]:
-    """Modules (name -> file) of the registered custom classes and functions that `.keras` names."""
-    if not path.exists():
-        return {}
-    with zipfile.ZipFile(path) as archive:
-        named = _strings(json.loads(archive.read("config.json")))
-    found = {}
-    for name, value in keras.saving.get_custom_objects().items():
-        module = sys.modules.get(getattr(value, "__module__", ""))
-        if name in named and module is not None:
-            found[module.__name__] = getattr(module, "__file__", None) or ""
-    return found
-
-
-def _strings(value: Any) -> set[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return set().union(*map(_strings, value))
-    return {value} if isinstance(value, str) else set()
-
-
-def _check_keras_here(pending: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """Reloads `model.keras` in this process, which has the classes of the user's script."""
-    plan, rows, raw, _ = verification.read_check(pending)
-    path = pending / "model" / "model.keras"
-    unloadable, problems = verification.check_keras(path, rows, raw, plan)
-    return {**report, "keras": unloadable, "problems": report["problems"] + problems}
 
 
 def _explained(problems: list[str]) -> str:

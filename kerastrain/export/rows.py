@@ -11,7 +11,7 @@ they are the model's: named by its keras.Input, or "inputs" when it gives no nam
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import keras
@@ -21,6 +21,7 @@ import tensorflow as tf
 from kerastrain.data.source import Data, Examples, Inputs
 from kerastrain.data.stored_array import StoredArray
 from kerastrain.errors import DataError, ExportError
+from kerastrain.export.comparison import storable
 
 Rows = Mapping[str, np.ndarray]
 Split = Literal["validation", "test"]
@@ -130,9 +131,27 @@ def _rows_of(rows: Any) -> Any:
     return rows if isinstance(rows, StoredArray) else np.asarray(rows)
 
 
+def first_rows(rows: Rows, count: int) -> Rows:
+    """The first `count` of them, or all."""
+    return {name: array[:count] for name, array in rows.items()}
+
+
+def in_batches(rows: Rows, size: int) -> Iterator[Rows]:
+    """All of them in their order, `size` at a time."""
+    for start in range(0, len(next(iter(rows.values()))), size):
+        yield {name: array[start : start + size] for name, array in rows.items()}
+
+
 def as_tensors(rows: Rows, inputs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Tensor]:
     """Rows in the dtypes of the signature."""
     return {name: as_tensor(rows[name], spec.dtype) for name, spec in inputs.items()}
+
+
+def as_array(tensor: Any) -> np.ndarray:
+    """A tensor as an array that `np.savez` can store without pickling."""
+    tensor = tf.convert_to_tensor(tensor)
+    tensor = tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
+    return storable(tensor.numpy())
 
 
 def as_tensor(array: np.ndarray, dtype: tf.DType) -> tf.Tensor:

@@ -226,15 +226,20 @@ def _number_metrics(given: Predicted) -> dict[str, Callable[[], float]]:
     return metrics
 
 
-def answers_of_test_rows(version_folder: Path, data: Data) -> dict[str, np.ndarray]:
+def answers_of_test_rows(
+    version_folder: Path, data: Data, *, at_once: int | None = None
+) -> dict[str, np.ndarray]:
     """Loads the SavedModel and asks it about every raw row of the test split.
+
+    Args:
+        at_once: as for `load_export`.
 
     Raises:
         DataError: the data have no test split.
         ExportError: the SavedModel cannot be loaded, or does not take the rows.
     """
     examples_of(data, "test")  # Whether there are any is known before a model is loaded.
-    export = load_export(version_folder)
+    export = load_export(version_folder, at_once=at_once)
     return export.ask(rows_of_split(data, "test", export.inputs))
 
 

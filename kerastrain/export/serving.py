@@ -15,6 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +33,17 @@ from kerastrain.errors import ExportError
 from kerastrain.export.heads import Head, choose_head
 from kerastrain.export.naming import rewrite_signatures
 from kerastrain.export.quiet import quiet_tensorflow
-from kerastrain.export.rows import Rows, as_tensors, input_specs, raw_rows
-from kerastrain.export.signatures import DEFAULT, FEATURES, METHODS, Pixels, trace
+from kerastrain.export.rows import (
+    Rows,
+    as_array,
+    as_tensors,
+    first_rows,
+    in_batches,
+    input_specs,
+    raw_rows,
+)
+from kerastrain.export.seeds import Seeds
+from kerastrain.export.signatures import DEFAULT, FEATURES, METHODS, Pixels, endpoint, trace
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,10 @@ class ServedModel:
         takes_named_inputs: the model is called with a dict and not with one array.
         pixels: how a PNG becomes its input; None when it takes something else than an image.
         answers_one_number: a row's `prediction` is one number.
+        seeds: of the random numbers that it draws when it is asked.
+        at_once: rows in a batch that the live model is asked about.
+        changing: places, in the order of `keras.tree.flatten`, of outputs that are others at
+            each call, whatever its seeds: they are told as NaN.
     """
 
     model: keras.Model
@@ -50,26 +66,35 @@ class ServedModel:
     head: Head
     inputs: Mapping[str, tf.TensorSpec]
     takes_named_inputs: bool
+    seeds: Seeds
+    at_once: int
+    changing: frozenset[int] = frozenset()
     pixels: Pixels | None = None
     answers_one_number: bool = False
 
     @classmethod
-    def of(cls, model: keras.Model, data: Data) -> ServedModel:
+    def of(cls, model: keras.Model, data: Data, *, at_once: int = 256) -> ServedModel:
         """Reads inputs off the model and data, and the head off the task or the loss.
+
+        Args:
+            at_once: the training's batch size, say: the memory for so many rows is there.
 
         Raises:
             ExportError: the model cannot be called, or its output does not fit the task.
         """
         inputs = input_specs(model, data)
         is_named = data.encoder is not None or isinstance(data.train.inputs, Mapping)
-        plain = cls(model, data.encoder, Head(None), inputs, is_named)
-        rows = {name: array[:64] for name, array in raw_rows(data, inputs).items()}
+        seeds = Seeds.of(*([] if data.encoder is None else [data.encoder]), model)
+        plain = cls(model, data.encoder, Head(None), inputs, is_named, seeds, at_once)
+        rows = first_rows(raw_rows(data, inputs), 64)
         outputs = plain.raw_outputs(rows)
+        again = plain.raw_outputs(first_rows(rows, at_once))
         head = choose_head(model, data, outputs)
         prediction = head.answers(outputs).get("prediction")
         return dataclasses.replace(
             plain,
             head=head,
+            changing=_changing(again, outputs),
             pixels=Pixels.of(data, inputs),
             answers_one_number=prediction is not None and prediction.shape.rank == 1,
         )
@@ -79,25 +104,47 @@ class ServedModel:
         """What is predicted; from the data, or from the compiled loss when they do not say."""
         return self.head.task
 
-    def raw_outputs(self, rows: Rows) -> Any:
+    def raw_outputs(self, rows: Rows, *, seconds: float = math.inf) -> Any:
         """The model's own output for raw rows, as tensors, run eagerly on the CPU.
+
+        Each batch of `at_once` rows draws from the same seeds, which are left as they were.
+
+        Args:
+            seconds: when so many are over no further batch is begun, and the output is that of
+                the first rows.
 
         Raises:
             ExportError: the model does not take the rows.
         """
         # On the CPU, because that is where the export is checked: GPUs round
         # float32 products to TF32, and would differ by 1e-3.
+        parts, until = [], time.monotonic() + seconds
         try:
             with portable_layers(self.model), tf.device("CPU"):
-                return self.call(as_tensors(rows, self.inputs))
+                for batch in in_batches(rows, self.at_once):
+                    tensors = as_tensors(batch, self.inputs)
+                    parts.append(self.seeds.asked(functools.partial(self.call, tensors)))
+                    if time.monotonic() >= until:
+                        break
+                if len(parts) > 1:
+                    parts = [keras.tree.map_structure(_below_each_other, *parts)]
         except (ValueError, TypeError, tf.errors.OpError) as error:
             count = len(next(iter(rows.values())))
             raise ExportError(f"The model cannot be asked about {count} rows: {error}") from error
+        flat = [
+            tf.fill(tf.shape(output), np.nan) if place in self.changing else output
+            for place, output in enumerate(keras.tree.flatten(parts[0]))
+        ]
+        return keras.tree.pack_sequence_as(parts[0], flat)
 
     def answers(self, rows: Rows) -> dict[str, np.ndarray]:
         """What the signature must answer for raw rows, from the live model."""
+        return self.named(self.raw_outputs(rows))
+
+    def named(self, outputs: Any) -> dict[str, np.ndarray]:
+        """The named answers that the model's own output becomes."""
         with tf.device("CPU"):
-            answers = self.head.answers(self.raw_outputs(rows))
+            answers = self.head.answers(outputs)
         return {name: tensor.numpy() for name, tensor in answers.items()}
 
     def call(self, rows: Mapping[str, tf.Tensor]) -> Any:
@@ -133,6 +180,7 @@ class ServedModel:
             with portable_layers(self.model):
                 functions, traced = trace(self)
             module = self._module(functions[DEFAULT])
+            module.serve = endpoint(self, functions[DEFAULT], traced)
             with quiet_tensorflow():
                 tf.saved_model.save(module, str(folder), signatures=functions)
         except (ValueError, TypeError, AssertionError, tf.errors.OpError) as error:
@@ -169,17 +217,52 @@ class ServedModel:
         Raises whatever Keras raises for a model that it cannot save.
         """
         with uncompiled(self.model):
-            self._keras_model().save(path)
+            self.keras_model().save(path)
 
-    def _keras_model(self) -> keras.Model:
+    @property
+    def network(self) -> keras.Model:
+        """The model as Keras's files hold it.
+
+        A class that only training needs can have a method `without_own_classes()`, which gives
+        a model of the same layers that answers as it does and needs no class but Keras's.
+        """
+        form = getattr(self.model, "without_own_classes", None)
+        return self.model if form is None else form()
+
+    def keras_model(self) -> keras.Model:
+        """From raw rows to the model's own output."""
         if self.encoder is None:
-            return self.model
+            return self.network
         rows = {
             tensor.name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name)
             for tensor in self.encoder.inputs
         }
-        outputs = self.model(self.encoder(rows))
+        outputs = self.network(self.encoder(rows))
         return keras.Model(rows, outputs, name=f"{self.model.name}_from_raw_rows")
+
+
+def _below_each_other(*outputs: Any) -> Any:
+    """Of all batches; of an output that has no rows, which cannot be exported, the first."""
+    return tf.concat(outputs, 0) if outputs[0].shape.rank else outputs[0]
+
+
+def _changing(again: Any, outputs: Any) -> frozenset[int]:
+    """Places of outputs whose first rows are others when they are asked again."""
+    pairs = zip(keras.tree.flatten(again), keras.tree.flatten(outputs), strict=True)
+    arrays = [[np.atleast_1d(as_array(output)) for output in pair] for pair in pairs]
+    return frozenset(
+        place
+        for place, (second, first) in enumerate(arrays)
+        if not _is_close(second, first[: len(second)])
+    )
+
+
+def _is_close(second: np.ndarray, first: np.ndarray) -> bool:
+    if first.dtype.kind != "f":
+        return np.array_equal(first, second)
+    if not np.isfinite(first).all():
+        return True  # That is refused as such.
+    return np.allclose(second, first, rtol=1e-5, atol=1e-5 * np.abs(first).max(initial=0.0))
 
 
 def _described(function: Any, own: Mapping[str, str]) -> dict[str, Any]:
@@ -229,6 +312,9 @@ def portable_layers(model: keras.Model) -> Iterator[None]:
 @contextlib.contextmanager
 def uncompiled(model: keras.Model) -> Iterator[None]:
     """Keras would save the optimizer too: for Adam, three times the size, and classes to find."""
+    if not model.compiled:
+        yield
+        return
     compiled, optimizer = model.compiled, model.optimizer
     try:
         model.compiled, model.optimizer = False, None

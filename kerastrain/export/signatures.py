@@ -1,7 +1,7 @@
 """The signatures of an exported SavedModel: how it can be asked.
 
     functions = trace(served)                   # {"serving_default": ConcreteFunction, …}
-    requests = sample_requests(served, rows)    # the same rows, as each signature takes them
+    requests = sample_requests(served, rows, answers)   # the rows as each signature takes them
 
 | signature         | takes                                             | answers                |
 | ----------------- | ------------------------------------------------- | ---------------------- |
@@ -11,7 +11,8 @@
 | `classify`        | `inputs` string [batch]: tf.train.Example         | `classes`, `scores`    |
 | `regress`         | `inputs` string [batch]: tf.train.Example         | `outputs`              |
 
-The last two are TensorFlow Serving's Classify and Regress. The network is traced once; every
+The last two are TensorFlow Serving's Classify and Regress. `endpoint` is for Keras's
+TFSMLayer, which finds it as the attribute `serve`. The network is traced once; every
 other signature calls that function. A signature that a model cannot have is not there: no
 `image_bytes` for tables, no `classify` for numbers, none on Examples for rows of any length.
 """
@@ -96,7 +97,7 @@ class Pixels:
             image.set_shape([None, None, self.channels])
             return tf.image.resize(image, shape[:2], antialias=True)
 
-        images = tf.map_fn(decode, contents, tf.TensorSpec(shape, tf.float32))
+        images = tf.map_fn(decode, contents, fn_output_signature=tf.TensorSpec(shape, tf.float32))
         return images * (self.brightest / 255)
 
     def to_bytes(self, images: np.ndarray) -> np.ndarray:
@@ -154,9 +155,21 @@ def trace(served: ServedModel) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _concrete(function: Any, specs: Mapping[str, tf.TensorSpec]) -> Any:
+    return _function(function, dict(specs)).get_concrete_function()
+
+
+def _function(function: Any, specs: Any) -> Any:
     # autograph=False as in Keras's own export: layers are called as they are in training.
-    made = tf.function(function, input_signature=[dict(specs)], autograph=False)
-    return made.get_concrete_function()
+    return tf.function(function, input_signature=[specs], autograph=False)
+
+
+def endpoint(served: ServedModel, default: Any, traced: Mapping[str, str]) -> Any:
+    """`serving_default` as keras.layers.TFSMLayer calls it: with one array, or a dict of them."""
+    specs: Any = {name: _named(spec, traced[name]) for name, spec in served.inputs.items()}
+    if not served.takes_named_inputs:
+        ((name, specs),) = specs.items()
+        return _function(lambda array: default({traced[name]: array}), specs)
+    return _function(lambda rows: default({traced[name]: rows[name] for name in traced}), specs)
 
 
 def _named(spec: tf.TensorSpec, name: str) -> tf.TensorSpec:
@@ -218,6 +231,8 @@ def example_features(served: ServedModel) -> dict[str, tf.io.FixedLenFeature]:
         missing = None
         if served.encoder is not None:
             missing = "" if kind == tf.string else np.nan if kind == tf.float32 else None
+        if missing is not None and shape.rank:
+            missing = np.full(shape.as_list(), missing).tolist()
         features[name] = tf.io.FixedLenFeature(shape.as_list(), kind, missing)
     return features
 
@@ -270,21 +285,23 @@ def _classify(names: tuple[str, ...], answers: Mapping[str, tf.Tensor]) -> dict[
 
 
 def sample_requests(
-    served: ServedModel, rows: Rows
+    served: ServedModel, rows: Rows, answers: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """The rows as each further signature takes them, and what the live model answers.
+
+    Args:
+        answers: the live model's to these rows.
 
     Returns:
         signature -> ({input: array [n, ...]}, {output: array [n, ...]}).
     """
     requests: dict[str, Any] = {}
-    answers = served.answers(rows)
     if served.encoder is not None:
         with tf.device("CPU"):
             encoded = served.encode(as_tensors(rows, served.inputs))
         requests[FEATURES] = ({n: tensor.numpy() for n, tensor in encoded.items()}, answers)
     if served.pixels is not None:
-        requests[IMAGE_BYTES] = _image_request(served, served.pixels, rows)
+        requests[IMAGE_BYTES] = _image_request(served, served.pixels, rows, answers)
     method = example_answers(served)
     if method is not None and example_features(served):
         name, convert = method
@@ -293,13 +310,16 @@ def sample_requests(
     return requests
 
 
-def _image_request(served: ServedModel, pixels: Pixels, rows: Rows) -> tuple[Any, Any]:
+def _image_request(
+    served: ServedModel, pixels: Pixels, rows: Rows, answers: Mapping[str, np.ndarray]
+) -> tuple[Any, Any]:
     name, spec = next(iter(served.inputs.items()))
     contents = pixels.to_bytes(rows[name])
     # What is left of them after their rounding to bytes is what the model is asked about.
     with tf.device("CPU"):
         left = _fitted(pixels.from_bytes(tf.constant(contents.tolist())), spec).numpy()
-    return {IMAGE_BYTES: contents}, served.answers({name: left})
+    is_exact = np.array_equal(left, rows[name].reshape(left.shape))
+    return {IMAGE_BYTES: contents}, answers if is_exact else served.answers({name: left})
 
 
 def as_plain_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:

@@ -1,12 +1,12 @@
 """Does the export answer as the live model does? Asked in a fresh process, before publishing.
 
-    write_check(folder, served, rows, custom_modules={})   # rows and the live model's answers
-    report = check(folder)                                 # {"problems": [], …}
+    write_check(folder, served, rows)     # rows and the live model's answers
+    report = check(folder)                # {"problems": [], …}
 
 A folder under check holds `model/` (the version to be), `rows.npz`,
 `expected.npz`, `requests.npz` and `check.json`. `check` is done by `fresh_process.FreshProcess`,
 which runs this module and knows nothing but these files: the SavedModel is loaded by TensorFlow
-alone, `model.keras` by Keras.
+alone, `model.keras` by Keras while this package is hidden from it.
 
 Importing TensorFlow takes longer than most checks. So the process stays, idle, with the imports
 done and nothing else, and forks for each check: a rehearsal before the training and the
@@ -15,9 +15,7 @@ check after it start from the same clean state.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
+import functools
 import json
 import os
 import sys
@@ -31,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.errors import ExportError
+from kerastrain.export.clean_environment import without_this_package
 from kerastrain.export.comparison import (
     FLOAT32_TOLERANCE,
     HALF_TOLERANCE,
@@ -38,41 +37,42 @@ from kerastrain.export.comparison import (
     storable,
     ties,
 )
+from kerastrain.export.formats.making import said
 from kerastrain.export.fresh_process import LOG
+from kerastrain.export.loading import load_saved_model
 from kerastrain.export.naming import signature_inputs
-from kerastrain.export.rows import Rows, as_tensor, as_tensors
+from kerastrain.export.rows import Rows, as_array, as_tensor, as_tensors, first_rows, in_batches
+from kerastrain.export.seeds import Seeds
 from kerastrain.export.serving import ServedModel
 from kerastrain.export.signatures import DEFAULT, as_plain_tensors, sample_requests
 
-BATCH_SIZES = (1, 7, 256)
+# Besides the one of the live model: asked about a few rows.
+SMALL_BATCHES, FEW_ROWS = (1, 7), 8
+# Signatures besides the default one, which call it, are asked about rows of so many bytes:
+# images become files for them, and lists of numbers.
+REQUEST_BYTES = 4 << 20
+# The live model is asked about as many rows as there is time for.
+LIVE_SECONDS = 3.0
+NO_SEED = "given anew at each call, from no seed that could be set"
 
 
-def write_check(
-    folder: Path, served: ServedModel, rows: Rows, *, custom_modules: Mapping[str, str]
-) -> dict[str, Rows]:
+def write_check(folder: Path, served: ServedModel, rows: Rows) -> dict[str, Rows]:
     """Writes down the rows, the live model's answers, and how close they must be met.
 
-    Args:
-        custom_modules: modules (name -> file) that define the model's registered classes.
-
     Returns:
-        signature -> {input: array [n, ...]}: the rows as each signature takes them.
+        signature -> {input: array [n, ...]}: the rows that were asked, as each signature takes
+        them. Fewer than `rows` for a model that takes long.
 
     Raises:
-        ExportError: the live model answers with NaN, or differently when asked twice.
+        ExportError: the live model answers with NaN.
     """
-    raw = [np.asarray(_as_numpy(t)) for t in keras.tree.flatten(served.raw_outputs(rows))]
-    again = [np.asarray(_as_numpy(t)) for t in keras.tree.flatten(served.raw_outputs(rows))]
-    answers = served.answers(rows)
-    tolerance = tolerance_of(served.model)
-    for first, second in zip(raw, again, strict=True):
-        if not np.isfinite(first.astype(np.float64)).all():
-            raise ExportError("The model answers real rows with NaN or infinity.")
-        if difference("the output", first, second, tolerance):
-            raise ExportError(
-                "The model answers the same rows differently each time, with training=False. "
-                "Does a layer draw random numbers outside of training?"
-            )
+    outputs = served.raw_outputs(rows, seconds=LIVE_SECONDS)
+    raw = [as_array(output) for output in keras.tree.flatten(outputs)]
+    compared = [output for place, output in enumerate(raw) if place not in served.changing]
+    if not all(np.isfinite(output.astype(np.float64)).all() for output in compared):
+        raise ExportError("The model answers real rows with NaN or infinity.")
+    rows = first_rows(rows, len(raw[0]))
+    answers = served.named(outputs)
     named: dict[str, Any] = {
         f"input_{i}": storable(rows[name]) for i, name in enumerate(served.inputs)
     }
@@ -80,19 +80,37 @@ def write_check(
     arrays: dict[str, Any] = {f"raw_{i}": array for i, array in enumerate(raw)}
     arrays |= {f"answer_{i}": storable(a) for i, a in enumerate(answers.values())}
     np.savez(folder / "expected.npz", **arrays)
-    requests = sample_requests(served, rows)
+    few = max(FEW_ROWS, REQUEST_BYTES // sum(array[:1].nbytes for array in rows.values()))
+    if served.seeds.drawn:  # What is drawn for a batch hangs on its size.
+        few = len(raw[0])
+    requests = sample_requests(served, first_rows(rows, few), first_rows(answers, few))
     _write_requests(folder, requests)
     check = {
         "inputs": list(served.inputs),
         "input_dtypes": [spec.dtype.name for spec in served.inputs.values()],
         "takes_named_inputs": served.takes_named_inputs,
         "answers": list(answers),
-        "tolerance": tolerance,
-        "custom_modules": dict(custom_modules),
+        "tolerance": tolerance_of(served.model),
+        "batch_size": served.at_once,
+        "batch_sizes": batch_sizes(served),
+        "draws": served.seeds.drawn,
+        "seeds": [value.tolist() for value in served.seeds.values],
+        "unchecked": [
+            name
+            for place, name in enumerate(answers)
+            # With a task all answers are made of the one output.
+            if served.changing and (served.task is not None or place in served.changing)
+        ],
         "requests": {name: [list(asked), list(told)] for name, (asked, told) in requests.items()},
     }
     (folder / "check.json").write_text(json.dumps(check))
     return {DEFAULT: rows, **{name: asked for name, (asked, _) in requests.items()}}
+
+
+def batch_sizes(served: ServedModel) -> list[int]:
+    """Those that the export is asked in."""
+    small = () if served.seeds.drawn else SMALL_BATCHES
+    return sorted({*small, served.at_once})
 
 
 def _write_requests(folder: Path, requests: Mapping[str, Any]) -> None:
@@ -142,17 +160,27 @@ def check(folder: Path) -> dict[str, Any]:
     Returns:
         problems: messages, empty when everything agrees.
         differences: the largest difference of each output.
+        unchecked: what could not be compared -> why.
         keras: None, or why `model.keras` cannot be loaded by Keras alone.
     """
     plan, rows, raw, expected = read_check(folder)
-    loaded = tf.saved_model.load(str(folder / "model"))
-    problems, differences = _check_rows(loaded, folder, rows, expected, plan)
-    problems += _check_requests(loaded, folder, plan)
+    loaded = load_saved_model(folder / "model")
+    seeds = Seeds.of_export(loaded)
+    problems, differences = _check_rows(loaded, folder, rows, expected, plan, seeds)
+    problems += _check_requests(loaded, folder, plan, seeds)
+    unchecked = dict.fromkeys(plan["unchecked"], NO_SEED)
     unloadable = None
     if (folder / "model" / "model.keras").exists():
-        unloadable, found = check_keras(folder / "model" / "model.keras", rows, raw, plan)
+        path = folder / "model" / "model.keras"
+        unloadable, found, uncomparable = check_keras(path, rows, raw, plan)
         problems += found
-    return {"problems": problems, "differences": differences, "keras": unloadable}
+        unchecked |= uncomparable
+    return {
+        "problems": problems,
+        "differences": differences,
+        "unchecked": unchecked,
+        "keras": unloadable,
+    }
 
 
 def _check_rows(
@@ -161,8 +189,9 @@ def _check_rows(
     rows: Rows,
     expected: Mapping[str, np.ndarray],
     plan: Mapping[str, Any],
+    seeds: Seeds,
 ) -> tuple[list[str], dict[str, float]]:
-    """Asks "serving_default" in batches of several sizes."""
+    """Asks "serving_default" in batches of several sizes: small ones about a few rows."""
     signature = loaded.signatures["serving_default"]
     inputs = signature_inputs(folder / "model")
     if set(inputs) != set(rows):
@@ -170,24 +199,29 @@ def _check_rows(
     problems: list[str] = []
     differences: dict[str, float] = {}
     close_calls = ties(expected, plan["tolerance"])
-    for size in BATCH_SIZES:
+    for size in plan["batch_sizes"]:
         where = f"SavedModel, batch size {size}"
-        received = _asked(lambda batch: signature(**as_tensors(batch, inputs)), rows, size)
+        count = len(next(iter(rows.values()))) if size == plan["batch_size"] else FEW_ROWS
+        asked = first_rows(rows, count)
+        received = _asked(lambda b: signature(**as_tensors(b, inputs)), asked, size, seeds)
         if set(received) != set(expected):
             problems.append(
                 f"{where}: the outputs are {sorted(received)}; expected {sorted(expected)}."
             )
             continue
-        for name, values in expected.items():
-            found = difference(name, values, received[name], plan["tolerance"], close_calls)
+        for name, whole in expected.items():
+            values = whole[:count]
+            calls = None if close_calls is None else close_calls[:count]
+            found = difference(name, values, received[name], plan["tolerance"], calls)
             problems += [f"{where}: {text}" for text in found]
-            if values.dtype.kind == "f" and values.shape == received[name].shape:
+            is_number = values.dtype.kind == "f" and name not in plan["unchecked"]
+            if is_number and values.shape == received[name].shape:
                 largest = float(np.abs(values - received[name]).max())
                 differences[name] = max(differences.get(name, 0.0), largest)
     return problems, differences
 
 
-def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any]) -> list[str]:
+def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any], seeds: Seeds) -> list[str]:
     """Asks every further signature."""
     problems: list[str] = []
     with np.load(folder / "requests.npz") as stored:
@@ -196,13 +230,18 @@ def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any]) -> list[
             told = {o: _unpacked(stored, f"{name}_told_{i}") for i, o in enumerate(outputs)}
             # Of its own answers: an image that became a file is not quite the row it was.
             close_calls = ties(told, plan["tolerance"])
-            tensors = as_plain_tensors(dict(zip(inputs, asked, strict=True)))
-            received = loaded.signatures[name](**tensors)
+            signature = loaded.signatures[name]
+            received = _asked(
+                lambda batch, signature=signature: signature(**as_plain_tensors(batch)),
+                dict(zip(inputs, asked, strict=True)),
+                plan["batch_size"],
+                seeds,
+            )
             if set(received) != set(outputs):
                 problems.append(f"Signature {name}: the outputs are {sorted(received)}.")
                 continue
             for output, values in told.items():
-                answer, expected = _as_numpy(received[output]), storable(values)
+                answer, expected = received[output], storable(values)
                 found = difference(output, expected, answer, plan["tolerance"], close_calls)
                 problems += [f"Signature {name}: {text}" for text in found]
     return problems
@@ -210,14 +249,13 @@ def _check_requests(loaded: Any, folder: Path, plan: Mapping[str, Any]) -> list[
 
 def check_keras(
     path: Path, rows: Rows, raw: list[np.ndarray], plan: Mapping[str, Any]
-) -> tuple[str | None, list[str]]:
-    """Whether Keras alone loads the file (None, or why not), and what it answers differently."""
-    for name, file in plan["custom_modules"].items():
-        import_from(name, file)
+) -> tuple[str | None, list[str], dict[str, str]]:
+    """Whether Keras alone loads the file (None, or why not), what differs, what is unchecked."""
     try:
-        model = keras.saving.load_model(path)
-    except Exception as error:  # whatever Keras, or a class of the user's own, makes of it
-        return f"{type(error).__name__}: {error}", []
+        with without_this_package():
+            model = keras.saving.load_model(path)
+    except Exception as error:  # whatever Keras makes of a class that it does not know
+        return said(error), [], {}
     dtypes = dict(zip(plan["inputs"], plan["input_dtypes"], strict=True))
 
     def answer(batch: Rows) -> dict[str, Any]:
@@ -227,36 +265,25 @@ def check_keras(
         outputs = keras.tree.flatten(model(tensors, training=False))
         return {f"output {i}": output for i, output in enumerate(outputs)}
 
-    received = _asked(answer, rows, BATCH_SIZES[-1])
+    seeds = Seeds.of(model, values=plan["seeds"])
+    if plan["draws"] and not seeds.fits:
+        return None, [], {"model.keras": "it draws from other seed generators than the live model"}
+    received = _asked(answer, rows, plan["batch_size"], seeds)
     if len(received) != len(raw):
-        return None, [f"model.keras: {len(received)} outputs; expected {len(raw)}."]
+        return None, [f"model.keras: {len(received)} outputs; expected {len(raw)}."], {}
     problems = []
     for (name, values), expected in zip(received.items(), raw, strict=True):
         problems += difference(name, expected, values, plan["tolerance"])
-    return None, [f"model.keras: {text}" for text in problems]
+    return None, [f"model.keras: {text}" for text in problems], {}
 
 
-def import_from(name: str, file: str) -> None:
-    """Imports a module by name, or, for one that is not on the path, from its file."""
-    with contextlib.suppress(ModuleNotFoundError):
-        importlib.import_module(name)
-        return
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None  # a .py file always has
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-
-
-def _asked(answer: Any, rows: Rows, size: int) -> dict[str, np.ndarray]:
-    """The answers for all rows, asked in batches of `size`."""
-    count = len(next(iter(rows.values())))
-    parts = [
-        answer({name: array[start : start + size] for name, array in rows.items()})
-        for start in range(0, count, size)
-    ]
-    return {name: np.concatenate([_as_numpy(p[name]) for p in parts]) for name in parts[0]}
+def _asked(answer: Any, rows: Rows, size: int, seeds: Seeds) -> dict[str, np.ndarray]:
+    """The answers for all rows, asked in batches of `size`, each from the same seeds."""
+    parts = []
+    for batch in in_batches(rows, size):
+        answers = seeds.asked(functools.partial(answer, batch))
+        parts.append({name: as_array(part) for name, part in answers.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def tolerance_of(model: keras.Model) -> float:
@@ -266,35 +293,26 @@ def tolerance_of(model: keras.Model) -> float:
     return HALF_TOLERANCE if in_half else FLOAT32_TOLERANCE
 
 
-def _as_numpy(tensor: Any) -> np.ndarray:
-    """A tensor as an array that `np.savez` can store without pickling."""
-    tensor = tf.convert_to_tensor(tensor)
-    tensor = tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
-    return storable(tensor.numpy())
-
-
 def main() -> int:
     """Obeys each line of the standard input, in a child each; ends with the input.
 
-    A line is JSON: {"folder": to be checked, "path": sys.path, "environment": {name: value}}.
-    Writes "0" when the report is written, and else the child's status.
+    A line is the folder to be checked, as JSON. Writes "0" when the report is written, and else
+    the child's status.
     """
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            _check_as_child(json.loads(line))
+            _check_as_child(Path(json.loads(line)))
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
     return 0
 
 
-def _check_as_child(order: Mapping[str, Any]) -> NoReturn:
+def _check_as_child(folder: Path) -> NoReturn:
     """Writes report.json, or what went wrong to the log; ends the process."""
-    status, folder = 1, Path(order["folder"])
+    status = 1
     try:
-        sys.path[:] = order["path"]
-        os.environ.update(order["environment"])
         with open(folder / LOG, "wb") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)

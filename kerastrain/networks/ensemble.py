@@ -118,6 +118,10 @@ class Ensemble(keras.Model):
         logarithms = ops.log_softmax(outputs, axis=-1)
         return ops.logsumexp(logarithms, axis=1) - math.log(outputs.shape[1])
 
+    def without_own_classes(self) -> keras.Model:
+        """The same layers as a functional model that only answers: what Keras loads by itself."""
+        return keras.Model(self.members.input, self._mean(self.members.output), name=self.name)
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         batch, _, units = self.members.compute_output_shape(input_shape)
         return (batch, units)

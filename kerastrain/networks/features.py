@@ -111,7 +111,7 @@ def _numbers(
         kernel_initializer=keras.initializers.RandomUniform(-(bins**-0.5), bins**-0.5),
     )(encoding)
     embedded = keras.layers.Activation("relu")(embedded)
-    return [*parts, keras.layers.Flatten()(embedded)]
+    return [*parts, keras.layers.Flatten(data_format="channels_last")(embedded)]
 
 
 def piecewise_linear(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles
-from kerastrain.workdir import Workdir, read_json
+from kerastrain.workdir import Workdir, read_json, without_patterns
 
 Remains = Mapping[str, Any]
 
@@ -64,10 +64,11 @@ def _variables(
     """(name, bytes) of every variable that lies under a checkpoint's prefix."""
     import tensorflow as tf
 
-    reader = tf.train.load_checkpoint(str(prefix))
-    for key in sorted(set(reader.get_variable_to_shape_map()) - set(left_out)):
-        name = key.partition("/.ATTRIBUTES/")[0]
-        value = reader.get_tensor(key)
+    with without_patterns(prefix.parent) as folder:
+        reader = tf.train.load_checkpoint(f"{folder}/{prefix.name}")
+        keys = sorted(set(reader.get_variable_to_shape_map()) - set(left_out))
+        values = {key.partition("/.ATTRIBUTES/")[0]: reader.get_tensor(key) for key in keys}
+    for name, value in values.items():
         if name == "host":
             host = _without_clock(json.loads(value))
             yield from ((f"{kind}: host: {field}", content) for field, content in host.items())

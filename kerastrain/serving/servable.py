@@ -24,6 +24,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from kerastrain.errors import KerastrainError
 from kerastrain.export import manifest
+from kerastrain.export.loading import load_saved_model
 from kerastrain.export.quiet import quiet_tensorflow
 from kerastrain.serving.failures import ServingError, code_name
 
@@ -215,7 +216,7 @@ def load_servable(model: str, folder: Path) -> Servable:
     meta_graph = _read_meta_graph(folder)
     try:
         with quiet_tensorflow():
-            loaded = tf.saved_model.load(str(folder), tags=[_SERVE_TAG])
+            loaded = load_saved_model(folder, tags=[_SERVE_TAG])
     except Exception as error:  # whatever TensorFlow makes of damaged files
         raise ServingError(
             "FAILED_PRECONDITION", f"{folder} cannot be loaded as a SavedModel: {error}"

@@ -142,6 +142,8 @@ class CheckpointFiles:
                 if found != checksum:
                     return f"{name} has {found}, recorded was {checksum}"
         except Exception as error:  # Damage can make a record unreadable in any way.
+            if isinstance(error.__cause__ or error, PermissionError):
+                raise  # Another user's: what may not be read is not damaged.
             return f"its record cannot be read ({error})"
         return None if record["files"] else "its record names no files"
 

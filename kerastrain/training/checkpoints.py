@@ -25,7 +25,7 @@ import tensorflow as tf
 from kerastrain.errors import CheckpointError, DiskFullError, WorkdirError
 from kerastrain.training.checkpoint_files import PREFIX, CheckpointFiles, Record
 from kerastrain.training.kept_variables import kept_variables
-from kerastrain.workdir import read_json, sync
+from kerastrain.workdir import read_json, sync, without_patterns
 
 logger = logging.getLogger(__name__)
 
@@ -191,8 +191,8 @@ class CheckpointFolder:
                 f"The checkpoint of step {step} in {self.folder} belongs to another model:\n  "
                 + "\n  ".join(differences)
             )
-        status = self._checkpoint.restore(str(self.folder / f"{PREFIX}-{step}"))
-        status.assert_consumed()
+        with without_patterns(self.folder) as folder:
+            self._checkpoint.restore(f"{folder}/{PREFIX}-{step}").assert_consumed()
 
 
 def restore_best_weights(model: keras.Model, folder: Path, step: int) -> None:

@@ -17,10 +17,14 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+# Each was seen to change the bytes of a training step, or is known to on a GPU.
+VARIABLES = ("TF_XLA_FLAGS", "XLA_FLAGS", "ONEDNN_MAX_CPU_ISA", "NVIDIA_TF32_OVERRIDE")
 
 
 def describe_environment(*, replicas: int) -> dict[str, Any]:
-    """Versions, processor, threads, devices: plain values for JSON."""
+    """Versions, processor, threads, devices, Keras's settings: plain values for JSON."""
     return {
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
@@ -34,6 +38,14 @@ def describe_environment(*, replicas: int) -> dict[str, Any]:
         or available_cores(),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         "replicas": replicas,
+        "floatx": keras.config.floatx(),
+        "epsilon": keras.config.epsilon(),
+        "image_data_format": keras.config.image_data_format(),
+        "op_determinism": is_op_determinism_enabled(),
+        "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "auto_jit": tf.config.optimizer.get_jit() or "off",
+        "graph_optimizer": tf.config.optimizer.get_experimental_options(),
+        **{name: os.environ.get(name, "not set") for name in VARIABLES},
     }
 
 
@@ -42,11 +54,14 @@ INFORMATIVE = ("python", "numpy")
 
 
 def environment_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Lines "tensorflow: 2.21.0 recorded, 2.22.0 now" for all that can change the bytes."""
+    """Lines "tensorflow: 2.21.0 recorded, 2.22.0 now" for all that can change the bytes.
+
+    What an earlier version of this package did not record cannot be compared.
+    """
     return [
-        f"{name}: {recorded.get(name)} recorded, {now.get(name)} now"
-        for name in sorted({*recorded, *now} - set(INFORMATIVE))
-        if recorded.get(name) != now.get(name)
+        f"{name}: {recorded[name]} recorded, {now.get(name)} now"
+        for name in sorted(recorded.keys() - set(INFORMATIVE))
+        if recorded[name] != now.get(name)
     ]
 
 

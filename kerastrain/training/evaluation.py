@@ -1,6 +1,6 @@
 """A state and examples in, {"loss": …, "accuracy": …} out.
 
-evaluate = Evaluator(state, examples)
+evaluate = Evaluator(state, examples, batch_size=128)
 metrics = evaluate(jit=False)      # without the "val_" prefix
 """
 
@@ -25,20 +25,31 @@ logger = logging.getLogger(__name__)
 # What TensorFlow raises when XLA has no kernel for an op, or a shape is not static.
 COMPILE_ERRORS = (tf.errors.OpError, ValueError, TypeError)
 
-# Large enough to keep a CPU busy, small enough for a convolution's activations.
-BATCH_SIZE = 1000
 # Between two calls an evaluation can be broken off.
 CALL_SECONDS = 0.5
 
 
 class Evaluator:
-    """Runs the model's `test_step` over all examples, each exactly once."""
+    """Runs the model's `test_step` over all examples, each exactly once.
 
-    def __init__(self, state: TrainState, examples: Examples, *, budget_bytes: int | None = None):
+    Args:
+        batch_size: examples at once, over all replicas: losses and metrics of a batch as a
+            whole depend on it, as in `model.evaluate`.
+        budget_bytes: how much of the examples may stay on the device; None: measured.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        examples: Examples,
+        *,
+        batch_size: int,
+        budget_bytes: int | None = None,
+    ):
         self._state = state
         self._count = len(examples)
         # With fewer rows than replicas there is no full batch: all of them are "the rest".
-        size = min(BATCH_SIZE, self._count) // state.replicas * state.replicas
+        size = min(batch_size, self._count) // state.replicas * state.replicas
         self._batch_size = size or state.replicas
         self._jit_works, self._compiled_once = True, False
         self._place = placed(
@@ -99,6 +110,7 @@ class Evaluator:
         self, *, jit: bool, is_broken_off: Callable[[], bool]
     ) -> dict[str, float] | None:
         self._state.model.reset_metrics()
+        self._set_seeds()
         full, done = self._count // self._batch_size, 0
         while done < full:
             if is_broken_off():
@@ -164,6 +176,17 @@ class Evaluator:
                 i += 1
 
         return chunk
+
+    def _set_seeds(self) -> None:
+        """A layer that draws outside of training, too, draws the same in a resumed run."""
+        # Below zero, where no training step is: its numbers are not those of the next one.
+        number = tf.constant(-1 - self._state.step, tf.int64)
+        begin = self._state.begin_step if self._state.replicas == 1 else self._begin_on_replicas
+        begin(number)
+
+    @tf.function
+    def _begin_on_replicas(self, number: tf.Tensor) -> None:
+        self._state.strategy.run(self._state.begin_step, (number,))
 
     @tf.function(reduce_retracing=True)
     def _rest(self, tensors: Any, order: tf.Tensor, offset: tf.Tensor, rows: tf.Tensor) -> None:

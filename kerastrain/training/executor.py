@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from kerastrain.data.source import Examples
@@ -25,6 +26,9 @@ from kerastrain.training.randomness import random_algorithm
 from kerastrain.training.state import TrainState
 from kerastrain.training.steps import StepFunction
 from kerastrain.training.strategy import first_device
+
+# The least positive number of float16.
+SMALLEST_SCALE = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ class Executor:
         """Runs `count` steps from the global step `first_step` on.
 
         Returns:
-            None, or the first global step whose loss was not finite.
+            None, or the first global step whose loss was not finite. With loss scaling see
+            `_is_harm`.
         """
         pieces = list(self._pieces(first_step, count))
         first_bad: int | None = None
@@ -228,13 +233,31 @@ class Executor:
                     state.begin_step(number)
                     return step(state, tf.nest.map_structure(lambda t: tf.gather(t, rows), tensors))
 
+                # Read before the step; without loss scaling it is not asked for.
+                updates = tf.identity(state.optimizer.iterations.value)
                 loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(one_replica), None)
-                is_bad = tf.logical_and(first_bad < 0, tf.logical_not(tf.math.is_finite(loss)))
+                is_bad = tf.logical_and(first_bad < 0, _is_harm(loss, state.optimizer, updates))
                 first_bad = tf.where(is_bad, number, first_bad)
                 i += 1
             return first_bad
 
         return chunk
+
+
+def _is_harm(loss: tf.Tensor, optimizer: keras.Optimizer, updates_before: tf.Tensor) -> tf.Tensor:
+    """Whether a step went wrong: bool scalar, a function of the state alone.
+
+    A loss that is not finite is. With loss scaling the optimizer leaves out a step whose
+    gradients overflow, and halves the scale, which is no harm as long as that helps: a loss that
+    is not finite is harm once the scale is below 1, where it magnifies nothing, and any step that
+    is left out is once it is below what float16 can resolve.
+    """
+    is_bad = tf.logical_not(tf.math.is_finite(loss))
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return is_bad
+    scale = tf.convert_to_tensor(optimizer.dynamic_scale.value)
+    was_left_out = tf.equal(updates_before, optimizer.iterations.value)
+    return tf.where(was_left_out, is_bad & (scale < 1) | (scale < SMALLEST_SCALE), is_bad)
 
 
 def rows_of_replica(order: tf.Tensor, start: tf.Tensor, share: int) -> tf.Tensor:

@@ -27,11 +27,7 @@ from kerastrain.training.cadence import Cadence
 from kerastrain.training.evaluation import Evaluator, as_floats
 from kerastrain.training.executor import Executor
 from kerastrain.training.plan import Plan
-from kerastrain.training.progress import (
-    callback_progress,
-    pristine_progress,
-    restore_progress,
-)
+from kerastrain.training.progress import CallbackProgress
 from kerastrain.training.saving import Saver, Write
 from kerastrain.training.signals import Signals
 from kerastrain.training.starts import Starts
@@ -52,10 +48,12 @@ class Ended:
         reason: "stopped" (by a callback), "budget" (steps or epochs), "time", "nonfinite"
             or "signal".
         step: the last step; with "nonfinite" the one whose loss was not finite.
+        what: with "nonfinite": "loss"; "gradient" where that alone was not, in spite of scaling.
     """
 
     reason: str
     step: int
+    what: str = "loss"
 
 
 class Loop:
@@ -102,6 +100,7 @@ class Loop:
             steps_per_epoch=plan.steps_per_epoch,
             max_epochs=plan.epoch_at(plan.last_step),
         )
+        self._progress = CallbackProgress(callbacks, saver.folder, state.host)
         self._reported = _Reported()
         self.callbacks = keras.callbacks.CallbackList(
             [*callbacks, self._reported],
@@ -111,8 +110,6 @@ class Loop:
             verbose=1,
             run=self.status,
         )
-        # With loss scaling a step that overflows is skipped by the optimizer, which is no harm.
-        self._scales_loss = isinstance(state.optimizer, keras.optimizers.LossScaleOptimizer)
         self._saver = saver
         self._cadence = cadence
         self._starts = starts
@@ -135,10 +132,10 @@ class Loop:
         ended = self._settle(signals)
         while ended is None:
             first_bad = self._run_chunk()
-            if first_bad is not None and not self._scales_loss:
+            if first_bad is not None:
                 # The state is not saved: the newest checkpoint is from before.
                 self._saver.write_only(self._prepare_callbacks)
-                return Ended("nonfinite", first_bad)
+                return Ended("nonfinite", first_bad, self._what_is_bad())
             ended = self._settle(signals)
         self._saver.finish()
         return ended
@@ -161,9 +158,8 @@ class Loop:
         self._starts.beat("saving", step=self.state.step)
         began = time.perf_counter()
         self.state.host["stop_training"] = bool(self.state.model.stop_training)
-        self.state.host["callbacks"] = callback_progress(self.callbacks.callbacks)
         self.state.host["seconds"] = self.status.seconds
-        self._saver.save(self.state.step, facts=self._facts(), prepare=self._prepare_callbacks)
+        self._saver.save(self.state.step, facts=self._facts(), prepare=self._prepare)
         blocking = time.perf_counter() - began
         self.status.saves.append(Save(self.state.step, blocking))
         self._cadence.saved(
@@ -177,6 +173,8 @@ class Loop:
         """What a checkpoint's record says, so that nobody need read its variables for it."""
         history = self.state.host.get("history", [])
         is_evaluated = bool(history) and history[-1]["step"] == self.state.step
+        # With loss scaling a round may lie in a stretch of steps that went wrong.
+        is_evaluated = is_evaluated and math.isfinite(history[-1].get("loss", 0.0))
         objective = history[-1].get(self.objective.name) if is_evaluated else None
         return {
             "epoch": self.plan.epoch_at(self.state.step),
@@ -193,6 +191,9 @@ class Loop:
         """Whether only an evaluation is new, of a state that a signal had saved without it."""
         return self._saved is not None and self._saved[0] == self.state.step
 
+    def _prepare(self) -> list[Write]:
+        return [self._progress.take(), *self._prepare_callbacks()]
+
     def _prepare_callbacks(self) -> list[Write]:
         """Snapshots of what a checkpoint refers to: best weights, logs up to this step."""
         return [
@@ -206,14 +207,18 @@ class Loop:
         self.status.seconds = state.host.get("seconds", 0.0)
         self._update_status()
         self.status.evaluations = evaluations_of(self._timed_history())
-        before = pristine_progress(self.callbacks.callbacks)
+        goes_on = "callbacks" in state.host
+        restored = state.snapshot() if goes_on else []
         self.callbacks.on_train_begin()
+        if goes_on:
+            # What it sets at the beginning (a learning rate, a backup's weights) was set then.
+            state.assign(restored)
         state.model.stop_training = state.host.get("stop_training", False)
         # Keras's callbacks forget everything at the beginning; here they go on where they were.
-        restore_progress(self.callbacks.callbacks, state.host.get("callbacks", {}), before=before)
+        self._progress.begun()
         for record in state.host.get("history", []):
             self._note_best(record.get(self.objective.name), record["step"])
-        if "callbacks" not in state.host:
+        if not goes_on:
             self.save()  # The first start: from here on there is always a state to go back to.
         self._saved = self._position()
         if self._go_on_from is not None and state.host.get("went_on_from") != self._go_on_from:
@@ -283,6 +288,12 @@ class Loop:
         if self.status.is_log_point:
             self._meter.reset()
         return first_bad
+
+    def _what_is_bad(self) -> str:
+        """With loss scaling the gradient alone can be; else it is the loss that is looked at."""
+        scales = isinstance(self.state.optimizer, keras.optimizers.LossScaleOptimizer)
+        loss = self._training_metrics().get("loss", math.nan)
+        return "gradient" if scales and math.isfinite(loss) else "loss"
 
     def _chunk_limit(self) -> int:
         if self._every_batch or self._step_seconds is None:

@@ -1,108 +1,257 @@
 """What callbacks remember, kept in the checkpoint.
 
-    state.host["callbacks"] = callback_progress(callbacks)
-    restore_progress(callbacks, state.host["callbacks"])     # after on_train_begin
+    progress = CallbackProgress(callbacks, folder, host)    # before anything calls them
+    progress.begun()                                        # after on_train_begin
+    write = progress.take()                                 # into host, for a checkpoint
 
-A callback with `get_state()` and `set_state(values)` says itself what must survive
-(JSON values). Of any other (Keras's ReduceLROnPlateau, a user's own) the plain
-attributes are kept (numbers, strings, truth values, None), except those named like an
-argument of its constructor: they are settings, and Keras changes the sign of some.
+A callback's progress is every attribute that differs from what its constructor or what
+on_train_begin made of it; it is put back after on_train_begin. Of what Keras's own classes set
+only what `KEPT` names is progress: the rest (an open file, the sign of min_delta) belongs to one
+start. A class with `get_state()` and `set_state(values)` says itself what must survive (JSON
+values). What it is set to is for `callback_settings` to compare.
+
+A time that was read from a clock comes back as it was, so that what is counted from it
+includes the time between two starts.
 """
 
 from __future__ import annotations
 
-import collections
-import inspect
-import weakref
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-# Of callbacks that have been in a run already, how they were before it: one object may be in a
-# run that is started again by the same program, or rolls back.
-_pristine: weakref.WeakKeyDictionary[keras.callbacks.Callback, dict[str, Any]] = (
-    weakref.WeakKeyDictionary()
+from kerastrain.errors import CheckpointError
+from kerastrain.training.callback_attributes import (
+    Seen,
+    as_made,
+    attributes,
+    is_library,
+    named_callbacks,
 )
+from kerastrain.training.checkpoint_files import CheckpointFiles
+from kerastrain.training.kept_values import Unkept, decode, variables_of
+from kerastrain.workdir import write_bytes
+
+logger = logging.getLogger(__name__)
+
+# Counts of batches, and what on_epoch_begin sets: a start may go on in the middle of an epoch.
+SEEN = {"_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"}
+KEPT = {
+    "ReduceLROnPlateau": {"best", "wait", "cooldown_counter"},
+    "EarlyStopping": {"best", "best_epoch", "best_weights", "wait", "stopped_epoch"},
+    "ModelCheckpoint": {"best", *SEEN},
+    "OrbaxCheckpoint": {"best", *SEEN},
+    "BackupAndRestore": SEEN,
+    "TensorBoard": {
+        "_global_train_batch",
+        "_global_test_batch",
+        "_epoch_start_time",
+        "_previous_epoch_iterations",
+    },
+    "History": {"history", "epoch"},
+}
+# Beside the checkpoints, each under its own checksum: arrays that are too large for a text.
+FOLDER = "callbacks"
 
 
-def pristine_progress(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Any]:
-    """`callback_progress` of the callbacks as they were before their first run."""
-    for callback in callbacks:
-        if callback not in _pristine:
-            _pristine[callback] = _state(callback)
-    return {name: _pristine[callback] for name, callback in _named(callbacks)}
-
-
-def callback_progress(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Any]:
-    """{"0 EarlyStopping": {...}, …}: the state of every callback that has one."""
-    states = {name: _state(callback) for name, callback in _named(callbacks)}
-    return {name: state for name, state in states.items() if state}
-
-
-def restore_progress(
-    callbacks: Sequence[keras.callbacks.Callback],
-    recorded: Mapping[str, Any],
-    *,
-    before: Mapping[str, Any],
-) -> None:
-    """Gives every callback back what `callback_progress` kept of it.
+class CallbackProgress:
+    """Of the callbacks of one loop.
 
     Args:
-        before: `pristine_progress`, taken before `on_train_begin`. An attribute that
-            `on_train_begin` has changed says something of this start (CSVLogger's, whether
-            its file is there already) and stays.
+        folder: of the checkpoints.
+        host: the state's host values; "callbacks" in it is what an earlier start left. The
+            callbacks then become what they were before their first start, in this process too.
     """
-    now = callback_progress(callbacks)
-    for name, callback in _named(callbacks):
-        state = recorded.get(name)
-        if state is None:
+
+    def __init__(
+        self, callbacks: Sequence[keras.callbacks.Callback], folder: Path, host: dict[str, Any]
+    ):
+        self._named = named_callbacks(callbacks)
+        self._folder, self._host = folder, host
+        self._begun: dict[str, Seen] = {}
+        self._told: set[tuple[str, str]] = set()
+        # Array files written or read here: another of that name may be a damaged one.
+        self._on_disk: set[str] = set()
+        for name, callback in self._named:
+            made = as_made(callback)
+            if "callbacks" in host:
+                _make_anew(name, callback, made)
+                if isinstance(callback, keras.callbacks.CSVLogger):
+                    callback.append = True  # Its file has been begun.
+
+    def begun(self) -> None:
+        """Puts back what an earlier start left; called after on_train_begin, which forgets it."""
+        recorded = self._host.get("callbacks", {})
+        for name in sorted(set(recorded) - {name for name, _ in self._named}):
+            logger.warning("The checkpoint has progress of a callback %s; there is none now.", name)
+        for name, callback in self._named:
+            if isinstance(callback, keras.callbacks.CSVLogger):
+                callback.append = as_made(callback).kept["append"]
+            self._begun[name] = Seen.of(_progress(callback))
+            if "callbacks" in self._host:
+                self._told |= {
+                    (name, attribute) for attribute in _lost(self._begun[name], callback)
+                }
+            state = recorded.get(name, {})
+            _give_back(name, callback, state.get("attributes", {}), self._read)
+            if "state" in state:
+                callback.set_state(state["state"])
+
+    def take(self) -> Callable[[], None]:
+        """Puts the progress into the host values; returns what writes large arrays."""
+        arrays: dict[str, np.ndarray] = {}
+        states = {name: self._state(name, callback, arrays) for name, callback in self._named}
+        self._host["callbacks"] = {name: state for name, state in states.items() if state}
+        self._host["callback_files"] = sorted(arrays)
+        place = self._folder / FOLDER
+        # Copied now, since they may change while they are written.
+        new = {n: array.tobytes() for n, array in arrays.items() if n not in self._on_disk}
+
+        def write() -> None:
+            stale = [old for old in place.glob("*") if old.name not in arrays]
+            needed = CheckpointFiles(self._folder).needed_elsewhere() if stale else set()
+            for old in stale:
+                if f"{FOLDER}/{old.name}" not in needed:
+                    old.unlink()
+                    self._on_disk.discard(old.name)
+            for name, content in new.items():
+                place.mkdir(exist_ok=True)
+                write_bytes(place / name, content)
+                self._on_disk.add(name)
+
+        return write
+
+    def _state(
+        self, name: str, callback: keras.callbacks.Callback, arrays: dict[str, np.ndarray]
+    ) -> dict[str, Any]:
+        state = {"state": callback.get_state()} if _speaker(type(callback)) else {}
+        made, begun, now = as_made(callback), self._begun[name], Seen.of(_progress(callback))
+        changed = {
+            attribute: kept
+            for attribute, kept in now.kept.items()
+            if not made.text(attribute) == begun.text(attribute) == now.text(attribute)
+        }
+        for attribute in changed:
+            arrays |= now.arrays[attribute]
+        self._tell(name, _lost(now, callback))
+        return {**state, "attributes": changed} if changed else state
+
+    def _tell(self, name: str, lost: Mapping[str, str]) -> None:
+        """Once of each attribute."""
+        new = {a: kind for a, kind in lost.items() if (name, a) not in self._told}
+        self._told |= {(name, attribute) for attribute in new}
+        if new:
+            logger.warning(
+                "The callback %s: %s cannot be kept in a checkpoint; a start that goes on finds "
+                "there what its constructor and on_train_begin make. What must survive can be "
+                "said by get_state() and set_state(values).",
+                name,
+                ", ".join(f"{attribute} ({kind})" for attribute, kind in new.items()),
+            )
+
+    def _read(self, sha256: str) -> bytes:
+        self._on_disk.add(sha256)
+        return (self._folder / FOLDER / sha256).read_bytes()
+
+
+def _lost(seen: Seen, callback: keras.callbacks.Callback) -> dict[str, str]:
+    """What cannot be kept; a function that the constructor set, it will set again."""
+    made = as_made(callback).functions
+    functions = {
+        name: "function" for name, text in seen.functions.items() if made.get(name) != text
+    }
+    return {**seen.unkept, **functions}
+
+
+def needed_files(host: Mapping[str, Any]) -> dict[str, str]:
+    """{path from the checkpoints' folder: checksum} of the arrays that host values refer to."""
+    return {f"{FOLDER}/{name}": f"sha256:{name}" for name in host.get("callback_files", [])}
+
+
+def _make_anew(name: str, callback: keras.callbacks.Callback, made: Seen) -> None:
+    """Makes a callback what it was before its first start in this process."""
+    now = Seen.of(_progress(callback))
+    copies = {key: array for arrays in made.arrays.values() for key, array in arrays.items()}
+    for attribute in {*now.kept, *now.functions, *now.unkept}:
+        if made.text(attribute) is None:
+            vars(callback).pop(attribute, None)
+        elif attribute in made.kept and made.text(attribute) != now.text(attribute):
+            try:
+                kept = {attribute: made.kept[attribute]}
+                _give_back(name, callback, kept, lambda sha256: copies[sha256].tobytes())
+            except KeyError:
+                raise CheckpointError(
+                    f"The array {attribute} of the callback {name} was changed by an earlier "
+                    "start, and is too large for a copy of it. Make the callback anew."
+                ) from None
+
+
+def _give_back(
+    name: str,
+    callback: keras.callbacks.Callback,
+    kept: Mapping[str, Any],
+    read: Callable[[str], bytes],
+) -> None:
+    there = attributes(callback)
+    for attribute, value in kept.items():
+        try:
+            given = decode(value, there.get(attribute), read)
+        except Unkept as error:
+            logger.warning(
+                "The callback %s: %s (%s) does not get back what it was, since on_train_begin "
+                "made no such object.",
+                name,
+                attribute,
+                error,
+            )
             continue
-        if hasattr(callback, "set_state"):
-            callback.set_state(state)
-        else:
-            for attribute, value in state.items():
-                is_of_this_start = _value(before, name, attribute) != _value(now, name, attribute)
-                if not is_of_this_start:
-                    setattr(callback, attribute, value)
+        if given is not there.get(attribute) or attribute not in there:
+            vars(callback)[attribute] = given
 
 
-def _value(progress: Mapping[str, Any], name: str, attribute: str) -> Any:
-    return progress.get(name, {}).get(attribute)
-
-
-def _named(
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> list[tuple[str, keras.callbacks.Callback]]:
-    """Each with its class and its number in that: one more of another kind changes no name."""
-    counts: collections.Counter[str] = collections.Counter()
-    named = []
-    for callback in callbacks:
-        kind = type(callback).__name__
-        named.append((f"{counts[kind]} {kind}", callback))
-        counts[kind] += 1
-    return named
-
-
-def _state(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    if hasattr(callback, "get_state"):
-        return callback.get_state()
-    if getattr(callback, "per_chunk", False):
-        return {}  # Displays and logs of this package derive everything from the run.
-    settings = _constructor_arguments(type(callback))
+def _progress(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """Those attributes that may be progress."""
+    kind = type(callback)
+    speaker = _speaker(kind)
+    if speaker is not None and not is_library(speaker):
+        return {}
+    kept = {name for base in kind.__mro__ for name in KEPT.get(base.__name__, ())}
+    left_out = as_made(callback).by_libraries - (kept if speaker is None else set())
+    # Not by its property: one whose constructor does not call Keras's has no model yet.
+    of_model = _variables_of_model(vars(callback).get("_model"))
     return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in vars(callback).items()
-        if name not in settings
-        and (value is None or isinstance(value, (bool, int, float, str, np.generic)))
+        name: value
+        for name, value in attributes(callback).items()
+        if name not in left_out and not _is_of_model(value, of_model)
     }
 
 
-def _constructor_arguments(kind: type) -> set[str]:
-    return {
-        name
-        for base in kind.__mro__
-        if "__init__" in vars(base) and base is not object
-        for name in inspect.signature(vars(base)["__init__"]).parameters
-    }
+def _variables_of_model(model: keras.Model | None) -> set[int]:
+    """Their identities: they are in the state already."""
+    if model is None:
+        return set()
+    optimizer = [] if model.optimizer is None else model.optimizer.variables
+    kept = [*model.variables, *model.metrics_variables, *optimizer]
+    return {id(v) for each in kept for v in (each, each.value)}
+
+
+def _is_of_model(value: Any, of_model: set[int]) -> bool:
+    parts = value if isinstance(value, (list, tuple)) and value else [value]
+    return all(_is_part_of_model(part, of_model) for part in parts)
+
+
+def _is_part_of_model(part: Any, of_model: set[int]) -> bool:
+    is_layer = isinstance(part, (keras.layers.Layer, keras.Optimizer))
+    found = part.variables if is_layer else variables_of(part)
+    return (is_layer or bool(found)) and all(id(variable) in of_model for variable in found)
+
+
+def _speaker(kind: type) -> type | None:
+    """The class that says by get_state and set_state what must survive."""
+    if not hasattr(kind, "set_state"):
+        return None
+    return next((base for base in kind.__mro__ if "get_state" in vars(base)), None)

@@ -15,11 +15,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from kerastrain.errors import CheckpointError, DiskFullError
+from kerastrain.errors import CheckpointError, DiskFullError, WorkdirError
 from kerastrain.training.checkpoints import CheckpointFolder, is_disk_full
 from kerastrain.training.staging import Staging
 
@@ -78,6 +79,11 @@ class Saver:
             self._checkpoints.save(step, facts=facts, needs=self._needs)
 
         self._job = self._thread.submit(self._write, [*writes, write_state], step, dict(facts))
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints are."""
+        return self._checkpoints.folder
 
     def has_earlier(self, step: int) -> bool:
         """Whether there is a checkpoint from before `step`."""
@@ -175,6 +181,6 @@ def _run(writes: Sequence[Write]) -> None:
     for write in writes:
         try:
             write()
-        except (OSError, tf.errors.OpError) as error:  # of logs and event files
+        except (OSError, WorkdirError, tf.errors.OpError) as error:  # of logs and event files
             kind = DiskFullError if is_disk_full(error) else CheckpointError
             raise kind(f"The run's state and logs could not be saved: {error}") from error

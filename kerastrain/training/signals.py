@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: heard at once, obeyed at the next safe place.
+"""SIGINT, SIGTERM and SIGHUP (the terminal is gone): heard at once, obeyed at the next safe place.
 
     with Signals() as signals:
         ...                          # a signal here raises SignalReceived at once
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-HEARD = (signal.SIGINT, signal.SIGTERM)
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SignalReceived(KeyboardInterrupt):
@@ -60,7 +60,10 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._hear) for number in HEARD}
+            # Under nohup a run outlives its terminal.
+            is_kept = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            heard = HEARD[:2] if is_kept else HEARD
+            self._previous = {number: signal.signal(number, self._hear) for number in heard}
         return self
 
     def __exit__(

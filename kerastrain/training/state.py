@@ -66,6 +66,7 @@ class TrainState:
             self._build(batch)
         self._others: list[tf.Variable] = []
         self.remember_compiled()
+        self._check_metrics()
         self._loss_metric = next((m for m in model.metrics if m.name == "loss"), None)
         self._untracked_variables = untracked_variables(model)
         self._seeds = SeedStreams(model, seed, replicas=strategy.num_replicas_in_sync)
@@ -325,6 +326,16 @@ class TrainState:
             return gradients
         clipped = iter(self.optimizer._clip_gradients([g for g in gradients if g is not None]))
         return [None if g is None else next(clipped) for g in gradients]
+
+    def _check_metrics(self) -> None:
+        narrow = [v for v in self.model.metrics_variables if v.dtype in ("float16", "bfloat16")]
+        if narrow:
+            raise KerastrainError(
+                f"The metric variable '{narrow[0].path}' is {narrow[0].dtype}, in which a sum over "
+                f"an epoch is wrong (Keras's floatx is {keras.config.floatx()}). Call "
+                "keras.config.set_floatx('float32') before the model is made; to compute in 16 "
+                "bits set Keras's dtype policy to mixed_float16 or mixed_bfloat16."
+            )
 
     def _check_scope(self) -> None:
         outside = [

@@ -152,10 +152,11 @@ def test_closing_after_an_error_gives_the_terminal_back():
     assert console.file.getvalue().count("epoch 1/4  step 10/40") == 1
 
 
-def test_training_goes_on_when_nobody_reads_any_more(caplog):
+@pytest.mark.parametrize("error", [BrokenPipeError("Broken pipe"), ValueError("Broken pipe")])
+def test_training_goes_on_when_nobody_reads_any_more(caplog, error):
     class Closed(io.StringIO):
         def write(self, text):
-            raise BrokenPipeError("Broken pipe")
+            raise error
 
     callbacks, status = begin(ProgressDisplay(console=Console(file=Closed())))
     with caplog.at_level(logging.WARNING, "kerastrain"):

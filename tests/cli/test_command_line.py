@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from absl import flags
 
-from kerastrain.cli.command_line import command_help, is_help_asked, parse_flags
+from kerastrain.cli.command_line import Folders, command_help, is_help_asked, parse_flags
 from kerastrain.errors import UsageError
 
 
@@ -24,6 +24,15 @@ def test_flags_take_their_values(defined):
     values = parse_flags("train", defined, given)
     assert (values.name, values.max_epochs, values.rate) == ("n", 5, 0.001)
     assert (values.force, values["set"].value) == (True, ["a=1", "b=2"])
+
+
+def test_folders_with_commas_in_their_names_stay_whole(tmp_path):
+    values = flags.FlagValues()
+    flags.DEFINE(Folders(), "model", [], "Which.", flag_values=values)
+    place = tmp_path / "{a,,b}\n"
+    place.mkdir()
+    given = parse_flags("serve", values, [f"--model=x,n={place},{place},y,,z"]).model
+    assert given == ["x", f"n={place}", str(place), "y", "z"]
 
 
 def test_flags_left_out_have_their_defaults_also_after_an_earlier_command_line(defined):

@@ -46,6 +46,10 @@ def test_no_picture_is_drawn_where_none_is_wanted_or_none_can_be(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     assert main(["find_lr", "--recipe=xor", "--plot="]) == 0
     assert capsys.readouterr().out.endswith("picture: none\n")
+    (tmp_path / "find_lr_xor.png").mkdir()
+    values = parse_flags("find_lr", find_lr.FLAGS, ["xor"])
+    assert find_lr.picture_file(values, TrainOptions(recipe="xor")) is None
+    (tmp_path / "find_lr_xor.png").rmdir()
     monkeypatch.setattr("kerastrain.plots.has_matplotlib", lambda: False)
     assert main(["find_lr", "--recipe=xor"]) == 0
     assert "pip install 'kerastrain[plot]'" in capsys.readouterr().out

@@ -1,3 +1,4 @@
+import errno
 import importlib
 import os
 import signal
@@ -67,7 +68,10 @@ def test_the_version_is_the_packages(capsys):
         (["--recipe=digits"], "Expected a command before '--recipe=digits'"),
         (["train", "--max_epoch=3"], "Did you mean '--max_epochs'?"),
         (["train", "--max_epochs=x"], "--max_epochs is 'x'; expected a whole number."),
-        (["train", "digits"], "Unexpected argument 'digits'"),
+        (["evaluate", "digits"], "Unexpected argument 'digits'"),
+        (["train", "digits", "xor"], "Unexpected argument 'xor'"),
+        (["train", "max_epochs=3"], "Did you mean '--max_epochs'?"),
+        (["train", "digits", "--recipe=xor"], "'digits' and --recipe=xor both say what to train"),
     ],
 )
 def test_a_wrong_command_line_ends_with_2_and_one_message(arguments, message, capsys):
@@ -77,6 +81,53 @@ def test_a_wrong_command_line_ends_with_2_and_one_message(arguments, message, ca
     assert message in shown.err
     assert shown.err.count("\n") == 1
     assert shown.out == ""
+
+
+REFUSED = {
+    "train tabular --data=nope.csv --target=a": "There is no file 'nope.csv'. Did you mean",
+    "train tabular --data=part-*.csv --target=a": "No file matches 'part-*.csv'",
+    "train tabular --data=no.csv --target=aa": "no.csv has no column 'aa'. Its columns: a, b.",
+    "train tabular --data=no.csv --target=a --weights=w": "There is no column 'w'",
+    "train tabular --data=no.csv --target=a --split_time=t": "There is no column 't'",
+    "train tabular --data=no.csv --target=a --schema=s.json": "There is no file 's.json'",
+    "train tabular --data=no.csv --target=a --test_data=t.csv": "There is no file 't.csv'",
+    "train tabular --data=no.csv --target=a --set=hidden=1": "has no setting 'hidden'",
+    "train own.py --test_data=t.csv": "There is no file 't.csv'",
+    "train mnist_mlp --data_dir=nope": "--data_dir=nope does not exist",
+    "train digits --workdir=no.csv/run": "no.csv is a file; expected a folder",
+    "train digits --workdir=/proc/none/run": "/proc cannot be read and written to (",
+    "train digits --workdir=.": "holds something else than a kerastrain run",
+    "train digits --dry_run --workdir=.": "holds something else than a kerastrain run",
+    "train digts": "There is no recipe 'digts'",
+    "find_lr digits --plot=none/x.png": "there is no folder",
+    "find_lr tabular --data=nope.csv --target=a": "There is no file 'nope.csv'",
+    "schema --data=no.csv --target=a --output=/dev/null": "is no ordinary file",
+    "replay --workdir=run --plot=none/x.png": "there is no folder",
+    "explain --workdir=run --plot=none/x.png": "there is no folder",
+    "serve --model=nope": "There is no folder 'nope'",
+}
+
+
+def test_what_can_be_refused_without_tensorflow_is_refused_before_it_is_imported(tmp_path):
+    (tmp_path / "no.csv").write_text("a,b\n1,2\n3,4\n")
+    (tmp_path / "own.py").write_text("import keras\n")
+    code = (
+        "import sys, subprocess\nfrom kerastrain.cli.main import main\n"
+        "subprocess.Popen = None  # the process that checks exports would import it\n"
+        "for line in sys.argv[1:]:\n"
+        "    assert main(line.split()) in (1, 2)\n"
+        "    assert 'tensorflow' not in sys.modules, line\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *REFUSED],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for told, expected in zip(ended.stderr.splitlines(), REFUSED.values(), strict=True):
+        assert expected in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["no.csv", "own.py"]
 
 
 def test_an_error_of_the_user_ends_with_1_and_its_message(command, capsys):
@@ -95,6 +146,13 @@ def test_ctrl_c_outside_of_a_run_ends_with_130_and_no_traceback(command, capsys)
     command(raising(KeyboardInterrupt()))
     assert main(["train"]) == 130
     assert capsys.readouterr().err == "kerastrain: interrupted.\n"
+
+
+def test_another_users_files_are_an_error_in_one_line(command, capsys):
+    command(raising(PermissionError(errno.EACCES, "Permission denied", "runs/a/lock")))
+    assert main(["train"]) == 1
+    shown = "runs/a/lock: Permission denied. Does it belong to another user?\n"
+    assert capsys.readouterr().err == f"kerastrain: error: {shown}"
 
 
 def test_a_bug_keeps_its_traceback(command):

@@ -106,7 +106,7 @@ def test_a_picture_is_drawn(tmp_path, capsys, suffix):
         (["--workdir=RUN", "--stop=traget(1)"], "Did you mean 'target'"),
         (["--workdir=RUN", "--stop=evidence"], "needs 'evidence'"),
         (["--workdir=RUN", "--plot=replay.bmp"], "expected a file name that ends in .png"),
-        (["--workdir=RUN", "--plot=nowhere/replay.png"], "no folder 'nowhere'"),
+        (["--workdir=RUN", "--plot=nowhere/replay.png"], "there is no folder"),
         (["--workdir=EMPTY"], "no evaluation yet"),
         (["--workdir=GARBAGE"], "cannot be read as a run's metrics"),
     ],

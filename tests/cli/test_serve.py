@@ -6,15 +6,17 @@ import pytest
 
 from kerastrain.cli import serve
 from kerastrain.cli.command_line import parse_flags
+from kerastrain.cli.served_models import model_bases, model_specs
 from kerastrain.errors import KerastrainError, UsageError
 
 
 @pytest.fixture
 def exports(tmp_path):
     """Two folders of versions, a finished run and one that is not."""
-    for folder in ("digits/1", "adult/1", "run/export/mnist/1", "unfinished", "a=b/1"):
+    versions = ("run/export/mnist/1", "run2/export/mnist/1", "other/run/export/mnist/1")
+    for folder in ("digits/1", "adult/1", *versions, "unfinished", "a=b/1"):
         (tmp_path / folder).mkdir(parents=True)
-    for run in ("run", "unfinished"):
+    for run in ("run", "run2", "other/run", "unfinished"):
         (tmp_path / run / "run.json").write_text("{}")
     (tmp_path / "digits" / "1" / "saved_model.pb").write_text("")
     return tmp_path
@@ -22,8 +24,6 @@ def exports(tmp_path):
 
 def asked(*arguments, at=None):
     """The settings that a command line means."""
-    from kerastrain.cli.served_models import model_bases, model_specs
-
     values = parse_flags("serve", serve.FLAGS, list(arguments))
     bases = model_bases([name.replace("@", f"{at}/") for name in values.model])
     specs = model_specs(bases, values.version_policy, values.version_labels)
@@ -35,8 +35,10 @@ def test_models_are_named_by_their_folders_or_as_they_are_told(exports):
     assert [(model.name, model.base) for model in models] == [
         ("digits", exports / "digits"),
         ("b", exports / "adult"),
-        ("mnist", exports / "run" / "export" / "mnist"),
+        ("run", exports / "run" / "export" / "mnist"),
     ]
+    models = asked("--model=@run,@run2/,first=@other/run", at=exports).models
+    assert [model.name for model in models] == ["run", "run2", "first"]
     (model,) = asked("--model=@a=b", at=exports).models
     assert (model.name, model.base) == ("a=b", exports / "a=b")
 
@@ -90,6 +92,7 @@ def test_by_default_only_this_machine_is_answered(exports):
         (["--model=@digits/1"], KerastrainError, "is a single version; expected .*digits."),
         (["--model=@unfinished"], KerastrainError, "its run is not finished"),
         (["--model=@digits,digits=@adult"], UsageError, "names 'digits' twice"),
+        (["--model=@run,@other/run"], UsageError, "twice .* as in --model=run=…,run_2=.*other/run"),
         (["--model==@digits"], UsageError, "expected FOLDER or NAME=FOLDER"),
         (["--model=x="], UsageError, "expected FOLDER or NAME=FOLDER"),
         (["--model=@digits", "--version_policy=new"], UsageError, "expected latest, latest:N"),

@@ -47,6 +47,13 @@ def test_without_flags_everything_is_left_to_the_recipe():
     assert options() == TrainOptions(recipe="digits", workdir="runs/digits")
 
 
+def test_the_recipe_may_be_given_without_its_flag():
+    assert options("xor", "--seed=3") == options("--recipe=xor", "--seed=3")
+    assert options("--seed", "3", "xor", "--recipe=xor").recipe == "xor"
+    with pytest.raises(RecipeError, match="There is no recipe 'weights'"):
+        options("weights")
+
+
 def test_every_option_has_its_flag():
     given = {
         "recipe": "digits",

@@ -1,6 +1,7 @@
 """The command as a user types it: what it prints, returns, and refuses."""
 
 import json
+import os
 
 import killing
 import pytest
@@ -21,15 +22,32 @@ BAD_RECIPES = {
         "recipe.py:7: ZeroDivisionError",
     ),
 }
+# Of somebody's other programs; they are not to change what a command trains.
+KERAS_SETTINGS = {
+    "backend": "jax",
+    "floatx": "float16",
+    "epsilon": 0.01,
+    "image_data_format": "channels_first",
+}
 LOADING = "import kerastrain\nfrom kerastrain.data.bundled import load_digits_data\n\n\n\n"
 
 
 def test_train_again_and_evaluate(run_kerastrain, tmp_path):
-    first = run_kerastrain("train", "--recipe=digits", "--workdir=runs/d", "--max_epochs=3")
+    (tmp_path / "keras.json").write_text(json.dumps(KERAS_SETTINGS))
+    odd = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "torch"}
+    odd.pop("TF_CPP_MIN_LOG_LEVEL")
+    train = ("train", "--recipe=digits", "--workdir=runs/d", "--max_epochs=3")
+    first = run_kerastrain(*train, env=odd)
     assert first.returncode == 0, first.stderr
-    assert first.stderr == ""
+    assert first.stderr.startswith(
+        "warning: Other settings of Keras are not used: backend=torch (here tensorflow), "
+        "floatx=float16 (here float32), epsilon=0.01 (here 1e-07), image_data_format="
+    )
+    assert first.stderr.count("\n") == 1
+    environment = json.loads((tmp_path / "runs/d/run.json").read_text())["environment"]
+    assert (environment["floatx"], environment["epsilon"]) == ("float32", 1e-7)
     assert "test:    accuracy" in first.stdout and "runs/d/export/digits/1" in first.stdout
-    again = run_kerastrain("train", "--recipe=digits", "--workdir=runs/d", "--max_epochs=3")
+    again = run_kerastrain(*train)
     assert again.returncode == 0 and again.stdout.startswith("already finished")
     refused = run_kerastrain("train", "--recipe=digits", "--workdir=runs/d", "--seed=5")
     assert refused.returncode == 1 and "seed: 0 recorded, 5 now" in refused.stderr
@@ -38,6 +56,15 @@ def test_train_again_and_evaluate(run_kerastrain, tmp_path):
     result = json.loads((tmp_path / "runs/d/result.json").read_text())
     assert json.loads(line)["metrics"] == pytest.approx(result["metrics"])
     assert measured.stderr == ""
+
+
+def test_a_run_without_any_output_publishes_and_its_files_are_its_own(run_kerastrain, tmp_path):
+    arguments = ("train", "xor", "--workdir=run", "--max_epochs=2")
+    closed = {"capture_output": False, "preexec_fn": lambda: os.closerange(0, 3)}
+    assert run_kerastrain(*arguments, **closed).returncode == 0
+    assert (tmp_path / "run/export/xor/1/saved_model.pb").exists()
+    for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines():
+        assert json.loads(line)["step"] > 0
 
 
 @pytest.mark.slow  # the commands of the README do the same in the fast suite

@@ -82,7 +82,7 @@ def is_served(command, folder):
         stdout=subprocess.DEVNULL,
     )
     url = f"http://127.0.0.1:{ports[0].partition('=')[2]}/v1/models"
-    for name in ("digits", "tabular"):
+    for name in ("digits", "housing"):
         state = json.loads(answer_of(f"{url}/{name}"))["model_version_status"][0]["state"]
         assert state == "AVAILABLE"
     image = np.zeros((1, 28, 28), int).tolist()

@@ -3,12 +3,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import threading
 
 from kerastrain.export import placing
 from kerastrain.export.manifest import versions
 from kerastrain.export.placing import (
     changing,
+    closed_to_others,
     move_into_place,
     pending_folder,
     remove_leftovers,
@@ -30,6 +32,22 @@ def test_a_version_appears_under_the_next_number_and_leaves_nothing_beside_it(tm
     assert make(tmp_path) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
     assert not take_away(tmp_path, 1)
+
+
+def test_a_version_is_as_readable_as_the_umask_says_and_what_closes_it_is_found(tmp_path):
+    with pending_folder(tmp_path) as pending:
+        (pending / "model" / "variables").mkdir(parents=True, mode=0o700)
+        (pending / "model").chmod(0o700)
+        (pending / "model" / "file").write_text("whole")
+        version = tmp_path / str(move_into_place(pending / "model", tmp_path))
+    umask = os.umask(0o022)
+    os.umask(umask)
+    modes = [stat.S_IMODE(p.stat().st_mode) for p in (version, version / "variables")]
+    assert modes == [0o777 & ~umask] * 2
+    (version / "file").chmod(0o640)
+    tmp_path.chmod(0o755)
+    private = [p for p in reversed(tmp_path.parents) if not p.stat().st_mode & stat.S_IXOTH]
+    assert closed_to_others(version) == [*private, version / "file"][0]
 
 
 def is_without_files(version):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib
 import json
 import logging
 import os
@@ -20,8 +20,7 @@ from checked_here import check_here
 import kerastrain
 from kerastrain.data.source import Classification, Data, Examples, Regression
 from kerastrain.errors import ExportError
-from kerastrain.export import verification
-from kerastrain.export.fresh_process import FreshProcess
+from kerastrain.export import serving, verification
 from kerastrain.export.manifest import NAME, read_manifest, task_from_json, task_to_json, versions
 from kerastrain.export.publishing import Rehearsal, check_rows, publish
 from kerastrain.export.scoring import evaluate_export
@@ -153,7 +152,8 @@ def test_the_manifest_says_what_was_published_and_how_it_was_checked(digits):
     assert manifest["metrics"] == published.metrics
     assert manifest["signatures"] == published.signatures
     assert manifest["verified"]["rows"] == 256
-    assert manifest["verified"]["batch_sizes"] == [1, 7, 256]
+    assert manifest["verified"]["batch_sizes"] == [1, 7, 32]
+    assert manifest["verified"]["unchecked"] == {}
     assert manifest["verified"]["largest_differences"]["probabilities"] <= 1e-5
     assert manifest["versions"]["tensorflow"] == tf.__version__
     assert manifest["versions"]["kerastrain"] == kerastrain.__version__
@@ -224,19 +224,12 @@ def test_leftovers_of_killed_publishes_go_and_those_of_running_ones_stay(
     assert {path.name for path in base.iterdir()} == {".pending-running", "1"}
 
 
-@keras.saving.register_keras_serializable("kerastrain_tests")
-class Forgetful(keras.layers.Layer):
-    """Multiplies by a factor that its configuration does not hold."""
-
-    factor = 1.0
-
-    def call(self, inputs):
-        return inputs * self.factor
-
-
-def test_a_model_that_changes_when_it_is_reloaded_is_not_published(tmp_path, checked_here):
-    layer = Forgetful()
-    layer.factor = 3.0
+def test_a_model_that_changes_when_it_is_reloaded_is_not_published(
+    tmp_path, monkeypatch, checked_here
+):
+    layer = keras.layers.Rescaling(3.0, name="forgetful")
+    config = keras.layers.Rescaling(1.0, name="forgetful").get_config()
+    monkeypatch.setattr(layer, "get_config", lambda: config)
     model = digits_model(layer)
     base = tmp_path / "digits"
     with pytest.raises(ExportError, match=r"model.keras: 'output 0' differs in \d+ of 256 rows"):
@@ -273,73 +266,149 @@ def test_a_check_that_dies_is_shown_and_nothing_is_published(tmp_path, monkeypat
 
 def test_a_model_whose_weights_are_nan_is_not_published(tmp_path):
     model = digits_model()
-    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
-    with pytest.raises(ExportError, match="NaN"):
-        publish(model, digits_data(), base=tmp_path / "digits", facts={})
+    kernel, bias = model.get_weights()
+    for spoilt in (np.full_like(bias, np.nan), np.array([*bias[:-1], np.inf])):
+        model.set_weights([kernel, spoilt])
+        with pytest.raises(ExportError, match="NaN or infinity"):
+            publish(model, digits_data(), base=tmp_path / "digits", facts={})
     assert list((tmp_path / "digits").iterdir()) == []
 
 
-def test_a_model_that_answers_by_chance_is_not_published(tmp_path):
-    class AlwaysNoisy(keras.layers.Layer):
+class Noisy(keras.layers.Layer):
+    """Random also outside of training: drawn by a generator of its own, and by the global one."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = keras.random.SeedGenerator(1)
+
+    def call(self, inputs):
+        seed = self.generator
+        noise = keras.random.normal(keras.ops.shape(inputs), seed=seed)
+        return inputs + noise + keras.random.uniform(keras.ops.shape(inputs))
+
+
+def test_a_model_that_draws_random_numbers_is_compared_from_equal_seeds(
+    tmp_path, monkeypatch, checked_here
+):
+    model, data, base = digits_model(Noisy()), digits_data(), tmp_path / "digits"
+    before = [variable.numpy().tolist() for variable in model.non_trainable_variables]
+    facts = {"options": {"batch_size": 100}}
+    published = publish(model, data, base=base, facts=facts, formats=("savedmodel",))
+    verified = read_manifest(published.path)["verified"]
+    # What is drawn for one row is nothing of what is drawn for seven.
+    assert verified["batch_sizes"] == [100]
+    assert verified["largest_differences"]["logits"] < 1e-4
+    assert verified["unchecked"] == {}
+    assert [variable.numpy().tolist() for variable in model.non_trainable_variables] == before
+    monkeypatch.setattr(Noisy, "call", lambda self, inputs: inputs)
+    save = ServedModel.save
+
+    def save_a_noisy_one(served, folder):
+        with monkeypatch.context() as patch:
+            patch.setattr(Noisy, "call", lambda self, x: x + keras.random.normal((8, 8)))
+            return save(served, folder)
+
+    monkeypatch.setattr(ServedModel, "save", save_a_noisy_one)
+    with pytest.raises(ExportError, match="batch size 256: 'logits' differs"):
+        publish(digits_model(Noisy()), data, base=base, facts={}, formats=("savedmodel",))
+
+
+def test_answers_drawn_from_no_seed_are_published_as_unchecked(tmp_path, checked_here, caplog):
+    class Unseeded(keras.layers.Layer):
         def call(self, inputs):
             return inputs + tf.random.normal(tf.shape(inputs))
 
-    with pytest.raises(ExportError, match="differently each time"):
-        publish(digits_model(AlwaysNoisy()), digits_data(), base=tmp_path / "digits", facts={})
-
-
-def test_a_keras_file_that_keras_cannot_load_alone_is_left_out_with_the_reason(
-    tmp_path, checked_here, caplog
-):
-    class Unregistered(keras.layers.Layer):
-        def call(self, inputs):
-            return inputs * 2.0
-
+    inputs = keras.Input((8, 8), dtype="uint8", name="image")
+    numbers = keras.layers.Flatten()(keras.layers.Rescaling(1 / 16)(inputs))
+    outputs = {"drawn": Unseeded()(numbers), "mean": keras.layers.Dense(1)(numbers)}
+    model = keras.Model(inputs, outputs)
+    model.compile(loss={"mean": "mse"})
+    data = Data(train=digits_data().train)
     with caplog.at_level(logging.WARNING, "kerastrain"):
-        published = publish(
-            digits_model(Unregistered()), digits_data(), base=tmp_path / "digits", facts={}
-        )
+        names = ("savedmodel", "onnx")
+        published = publish(model, data, base=tmp_path / "m", facts={}, formats=names)
+    verified = read_manifest(published.path)["verified"]
+    assert list(verified["unchecked"]) == ["drawn"]
+    assert list(verified["largest_differences"]) == ["mean"]
+    assert "draws random numbers" in published.left_out["model.onnx"]
+    assert "not compared with the model in drawn: given anew at each call" in caplog.text
+
+
+# A module that is no part of a package is told by its file.
+HERE = __name__ if "." in __name__ else "test_publishing.py"
+
+
+class Unregistered(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2.0
+
+
+@keras.saving.register_keras_serializable("kerastrain_tests")
+class Registered(Unregistered):
+    pass
+
+
+@keras.saving.register_keras_serializable("kerastrain_tests")
+def doubled(inputs):
+    return inputs * 2.0
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_own_code_is_named_where_the_keras_file_is_left_out_for_it(tmp_path, checked_here, caplog):
+    layers = [Unregistered(), Registered(), keras.layers.Activation(doubled)]
+    model = digits_model(*layers, keras.layers.Lambda(lambda x: x + 1.0))
+    with caplog.at_level(logging.WARNING, "kerastrain"):
+        published = publish(model, digits_data(), base=tmp_path / "digits", facts={})
     assert not (published.path / "model.keras").exists()
     assert (published.path / "saved_model.pb").exists()
-    assert "register_keras_serializable" in published.left_out["model.keras"]
+    assert published.left_out["model.keras"].startswith(
+        f"Keras cannot load it by itself: it needs Unregistered of {HERE}, Registered of {HERE}, "
+        f"kerastrain_tests>doubled of {HERE}, a Python lambda (which safe mode refuses)."
+    )
     assert "model.keras is not published" in caplog.text
     assert read_manifest(published.path)["left_out"] == published.left_out
 
 
-def test_registered_classes_of_a_file_are_found_by_the_fresh_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path])  # put back, with the environment, at the end
-    monkeypatch.setenv("FACTOR_OF_MY_RECIPE", "")
-    (tmp_path / "lib").mkdir()
-    source = tmp_path / "my_recipe.py"
+def test_a_subclassed_model_is_published_without_its_configuration_in_the_reason(
+    tmp_path, checked_here
+):
+    class Own(keras.Model):
+        def __init__(self, layers=200):
+            super().__init__()
+            self.inner = [keras.layers.Rescaling(1.0) for _ in range(layers)]
+            self.last = digits_model()
+
+        def call(self, inputs):
+            return self.last(inputs)
+
+        def get_config(self):
+            return {"layers": [layer.get_config() for layer in self.inner]}
+
+    model = Own()
+    model.compile(**LOGITS)
+    published = publish(model, digits_data(), base=tmp_path / "digits", facts={})
+    reason = published.left_out["model.keras"]
+    assert f"it needs Own of {HERE}." in reason and len(reason) < 200
+
+
+def test_the_fresh_process_knows_no_class_of_a_recipe_even_where_it_could_import_it(
+    tmp_path, monkeypatch
+):
+    source = tmp_path / "layers_of_mine.py"
     source.write_text(
-        textwrap.dedent(f"""
-        import os, sys
-        sys.path.insert(0, {str(tmp_path / "lib")!r})
-        os.environ["FACTOR_OF_MY_RECIPE"] = "2"
-        from helpers_of_my_recipe import factor
+        textwrap.dedent("""
         import keras
-        @keras.saving.register_keras_serializable("my_recipe")
+        @keras.saving.register_keras_serializable("layers_of_mine")
         class Doubled(keras.layers.Layer):
             def call(self, inputs):
-                return inputs * factor
+                return inputs * 2.0
         """)
     )
-    (tmp_path / "lib" / "helpers_of_my_recipe.py").write_text(
-        "import os\nfactor = float(os.environ['FACTOR_OF_MY_RECIPE'])\n"
-    )
-    # As a recipe is loaded: under a name by which nobody could import it.
-    spec = importlib.util.spec_from_file_location("kerastrain_recipe_my_recipe", source)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    with FreshProcess() as process:  # as for a run: before the recipe is read
-        spec.loader.exec_module(module)
-        model = digits_model(module.Doubled())
-        base = tmp_path / "digits"
-        published = publish(model, digits_data(), base=base, facts={}, process=process)
-    assert published.left_out == {}
-    assert (published.path / "model.keras").exists()
-    manifest = read_manifest(published.path)
-    assert manifest["custom_modules"] == ["kerastrain_recipe_my_recipe"]
+    monkeypatch.syspath_prepend(tmp_path)
+    doubled = importlib.import_module("layers_of_mine").Doubled
+    published = publish(digits_model(doubled()), digits_data(), base=tmp_path / "digits", facts={})
+    assert "Doubled of layers_of_mine.py" in published.left_out["model.keras"]
+    assert (published.path / "saved_model.pb").exists()
 
 
 def test_half_precision_is_checked_within_its_own_tolerance(tmp_path, checked_here):
@@ -419,10 +488,34 @@ def test_what_cannot_be_exported_is_known_before_the_training():
         rehearsal.finish()
 
 
-def test_fewer_rows_than_256_are_taken_again():
+def test_fewer_rows_than_256_are_asked_about_once():
     rows = check_rows({"x": np.arange(100)})["x"]
-    assert len(rows) == 256
-    assert set(rows) == set(range(100))
+    assert sorted(rows) == list(range(100))
+
+
+def test_no_more_rows_are_asked_about_at_once_than_in_training_and_than_there_is_time_for(
+    tmp_path, monkeypatch, checked_here
+):
+    asked, now = [], [0.0]
+
+    class Watching(keras.layers.Layer):
+        def call(self, inputs):
+            if inputs.shape[0] is not None:
+                asked.append(int(inputs.shape[0]))
+                now[0] += 0.5
+            return inputs
+
+    monkeypatch.setattr(serving, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    published = publish(
+        digits_model(Watching()),
+        digits_data(),
+        base=tmp_path / "digits",
+        facts={"options": {"batch_size": 16}},
+        formats=("savedmodel",),
+    )
+    assert set(asked) == {16}
+    # Six calls of half a second.
+    assert read_manifest(published.path)["verified"]["rows"] == 96
 
 
 def test_of_many_rows_256_are_taken_from_all_over():

@@ -183,6 +183,50 @@ def test_the_keras_file_of_a_table_starts_at_its_raw_columns_too(tmp_path):
     np.testing.assert_allclose(loaded(rows), model(data.test.inputs), rtol=1e-5)
 
 
+def image_model():
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    model = keras.Sequential([keras.Input((8, 8), dtype="uint8", name="image")])
+    model.add(keras.layers.Flatten())
+    model.add(keras.layers.Dense(3))
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model, data_of(images, Classification(("ant", "bee", "cat")))
+
+
+@pytest.mark.parametrize("make", [table_model, image_model])
+def test_keras_layers_tfsmlayer_takes_the_export_as_it_is(tmp_path, make):
+    model, data = make()
+    served = ServedModel.of(model, data)
+    rows = {
+        name: tf.constant(values.tolist(), served.inputs[name].dtype)
+        for name, values in raw_rows(data, served.inputs).items()
+    }
+    expected = saved_answers(served, tmp_path / "m", rows)
+    layer = keras.layers.TFSMLayer(str(tmp_path / "m"))
+    assert len(layer.weights) == len(model.weights)
+    inputs = {
+        name: keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name)
+        for name, spec in served.inputs.items()
+    }
+    if make is image_model:
+        ((rows, inputs),) = zip(rows.values(), inputs.values(), strict=True)
+    whole = keras.Model(inputs, layer(inputs))
+    whole.save(tmp_path / "whole.keras")
+    loaded = keras.saving.load_model(tmp_path / "whole.keras", safe_mode=False)
+    for ask in (layer, whole, loaded):
+        answers = ask(rows)
+        assert set(answers) == set(expected)
+        for name, values in expected.items():
+            np.testing.assert_array_equal(answers[name], values)
+
+
+def test_weights_are_saved_once_for_all_ways_to_ask(tmp_path):
+    model, data = table_model()
+    ServedModel.of(model, data).save(tmp_path / "m")
+    saved = tf.train.list_variables(str(tmp_path / "m" / "variables" / "variables"))
+    assert sum(name.startswith("weights/") for name, _ in saved) == len(model.weights)
+    assert sum(np.prod(shape, dtype=int) for _, shape in saved) < 1.5 * model.count_params()
+
+
 def test_the_keras_file_has_no_optimizer_and_the_model_keeps_its_own(tmp_path):
     model = dense_model(keras.layers.Dense(3), optimizer="adam")
     model.fit(FLOWERS, np.zeros(40), verbose=0)
@@ -212,6 +256,19 @@ def test_rows_that_lack_an_input_are_named():
             Data(data.train, encoder=data.encoder, test_rows=lacking),
             ServedModel.of(model, data).inputs,
         )
+
+
+def test_what_an_example_lacks_is_missing_in_rows_of_vectors_too(tmp_path):
+    row = keras.Input((4,), name="row")
+    encoder = keras.Model([row], keras.ops.nan_to_num(row))
+    data = data_of(task=Regression("sum"), encoder=encoder, test_rows={"row": FLOWERS})
+    model = dense_model(keras.layers.Dense(1), loss="mse")
+    served = ServedModel.of(model, data)
+    served.save(tmp_path / "m")
+    regress = tf.saved_model.load(str(tmp_path / "m")).signatures["regress"]
+    empty = tf.train.Example().SerializeToString()
+    answer = regress(inputs=tf.constant([empty]))["outputs"]
+    np.testing.assert_allclose(answer, model(np.zeros((1, 4)))[:, 0], atol=1e-6)
 
 
 def test_an_encoder_without_raw_rows_is_refused():

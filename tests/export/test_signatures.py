@@ -77,6 +77,18 @@ def example(**features):
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
+def test_images_are_decoded_without_a_remark_of_tensorflows(monkeypatch):
+    from tensorflow.python.util import deprecation
+
+    said = []
+    monkeypatch.setattr(deprecation, "_PRINTED_WARNING", {})
+    monkeypatch.setattr(deprecation.logging, "warning", lambda *words: said.append(words))
+    pixels = Pixels(6, 5, 1, 255.0)
+    images = pixels.from_bytes(tf.constant(pixels.to_bytes(IMAGES).tolist()))
+    np.testing.assert_array_equal(images[..., 0], IMAGES)
+    assert said == []
+
+
 def floats(*values):
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
@@ -141,10 +153,10 @@ def test_white_is_the_brightest_of_images_on_disk_too(tmp_path):
 
 def test_pixels_in_other_units_than_bytes_survive_as_png():
     served = image_model(IMAGES // 16)
-    (asked_with, told) = sample_requests(served, {"image": IMAGES // 16})["image_bytes"]
+    answers = served.answers({"image": IMAGES // 16})
+    (asked_with, told) = sample_requests(served, {"image": IMAGES // 16}, answers)["image_bytes"]
     assert asked_with["image_bytes"][0].startswith(b"\x89PNG")
-    expected = served.answers({"image": IMAGES // 16})["probabilities"]
-    np.testing.assert_allclose(told["probabilities"], expected, atol=1e-6)
+    np.testing.assert_allclose(told["probabilities"], answers["probabilities"], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +193,7 @@ def test_regress_takes_examples(tmp_path):
 def test_the_features_signature_takes_what_the_encoder_gives(tmp_path):
     served, rows = table_model(Regression(), 1)
     signature = loaded(served, tmp_path).signatures["features"]
-    requests, told = sample_requests(served, rows)["features"]
+    requests, told = sample_requests(served, rows, served.answers(rows))["features"]
     assert set(requests) == {"numbers", "codes"}
     answers = asked(signature, **{name: tf.constant(value) for name, value in requests.items()})
     np.testing.assert_allclose(answers["prediction"], told["prediction"], atol=1e-6)
@@ -199,7 +211,8 @@ def test_a_row_of_any_length_has_no_example():
     model = keras.Model(tokens, keras.layers.Dense(3)(mean))
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     served = ServedModel.of(model, data_of(np.ones((9, 4), np.int32), Classification((0, 1, 2))))
-    assert set(sample_requests(served, {"tokens": np.ones((2, 4), np.int32)})) == set()
+    rows = {"tokens": np.ones((2, 4), np.int32)}
+    assert set(sample_requests(served, rows, served.answers(rows))) == set()
 
 
 def test_servers_find_classify_and_regress_by_their_methods(tmp_path):

@@ -27,7 +27,7 @@ def written_check(folder, *, initializer):
     data = Data(train=examples, test=examples, task=Classification((0, 1, 2)))
     served = ServedModel.of(model, data)
     served.save(folder / "model")
-    write_check(folder, served, {"image": IMAGES}, custom_modules={})
+    write_check(folder, served, {"image": IMAGES})
 
 
 def change_the_first_label(folder):

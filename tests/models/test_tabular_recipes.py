@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import logging
+import zipfile
 
 import keras
 import numpy as np
@@ -231,26 +232,19 @@ def test_the_default_takes_another_network_for_many_rows(tables, caplog):
     assert not isinstance(model, Ensemble) and "the network is mlp" in caplog.text
 
 
-# From the file to the model that is published.
+# What is published: see test_published_recipes.py.
 
 
-@pytest.mark.parametrize("name", ["tabular_mlp", "tabular_tabm", "tabular_wide_deep"])
-def test_a_real_table_goes_from_file_to_a_composed_model_that_survives_saving(
-    real_data, tmp_path, name
-):
-    path = str(real_data / "tabular" / "titanic.csv")
-    options = resolved(name, data=path, target="Survived", settings=SMALL[name])
-    recipe = load_recipe(name).recipe
-    data = recipe.load_data(options)
-    model = recipe.build_model(options, data)
-    model.optimizer.build(model.trainable_variables)
-    full = keras.Model(data.encoder.inputs, model(data.encoder(data.encoder.inputs)))
-    full.save(tmp_path / "full.keras")
-    loaded = keras.models.load_model(tmp_path / "full.keras")
+def test_a_keras_file_that_holds_the_ensemble_itself_still_loads(tables, tmp_path):
+    """As version 0.1.0 exported them."""
+    data = tables("both", "classes")
+    model = build("tabular_tabm", data, settings=SMALL["tabular_tabm"])
+    inputs = {tensor.name: tensor for tensor in data.encoder.inputs}
+    keras.Model(inputs, model(data.encoder(inputs))).save(tmp_path / "model.keras")
+    assert b"kerastrain>Ensemble" in zipfile.ZipFile(tmp_path / "model.keras").read("config.json")
+    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
     rows = {name: keras.ops.convert_to_tensor(values) for name, values in data.test_rows.items()}
-    expected = model(data.test.inputs)
-    np.testing.assert_allclose(full(rows), expected, atol=1e-5)
-    np.testing.assert_allclose(loaded(rows), expected, atol=1e-5)
+    np.testing.assert_allclose(loaded(rows), model(data.test.inputs), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -170,6 +170,16 @@ def test_it_survives_saving_and_loading_with_weights_loss_and_optimizer(tmp_path
     assert history[0]["loss"] == pytest.approx(history[1]["loss"])
 
 
+@pytest.mark.parametrize("averages", ["probabilities", "numbers"])
+def test_without_own_classes_it_answers_the_same_by_the_same_weights(averages):
+    model = ensemble(averages, dropout=0.5)
+    answering = model.without_own_classes()
+    np.testing.assert_array_equal(answering(X), model(X))
+    np.testing.assert_array_equal(answering(X, training=False), model(X))
+    assert [v.path for v in answering.weights] == [v.path for v in model.members.weights]
+    assert "kerastrain" not in answering.to_json()
+
+
 def test_its_config_makes_the_same_again():
     model = ensemble()
     assert Ensemble.from_config(model.get_config()).get_config() == model.get_config()

@@ -113,6 +113,23 @@ def test_a_version_with_a_manifest_has_to_be_what_was_published(publish, tmp_pat
         load_servable("m", folder)
 
 
+def test_a_model_in_a_strange_folder_finds_its_assets_as_long_as_it_is_asked(strange):
+    vocabulary = strange.parent / "vocabulary.txt"
+    strange.mkdir(parents=True)
+    vocabulary.write_text("a\nb\n")
+    module = tf.Module()
+    module.asset = tf.saved_model.Asset(str(vocabulary))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="x")])
+    def read(x):
+        return {"y": tf.repeat(tf.io.read_file(module.asset.asset_path), tf.size(x))}
+
+    tf.saved_model.save(module, str(strange / "1"), signatures=read)
+    loaded = load_servable("m", strange / "1")
+    answers = loaded.call("serving_default", {"x": np.array([b"1"], object)})
+    assert answers["y"].tolist() == [b"a\nb\n"]
+
+
 def test_links_out_of_the_base_are_refused_and_others_followed(publish, tmp_path):
     outside, base = tmp_path / "outside", tmp_path / "base"
     outside.mkdir()

@@ -58,8 +58,8 @@ def main() -> None:
         losses.append(float(state.model.get_metrics_result()["loss"]))
     state.average_replicas()
     odd = Examples(rows.inputs[:201], rows.targets[:201])
-    metrics = Evaluator(state, odd)(jit=False)
-    single = Evaluator(state, Examples(rows.inputs[:1], rows.targets[:1]))(jit=False)
+    metrics = Evaluator(state, odd, batch_size=1000)(jit=False)
+    single = Evaluator(state, rows.take(np.arange(1)), batch_size=8)(jit=False)
     metrics["loss of a single row"] = single["loss"]
     weights = [w.tolist() for w in model.get_weights()]
     with open(out, "w") as file:

@@ -1,11 +1,13 @@
 """Checkpoints: committed whole, verified on the way back, never silently passed over."""
 
+import errno
 import json
 
 import pytest
 import tensorflow as tf
 
 from kerastrain.errors import CheckpointError
+from kerastrain.training import checkpoint_files
 from kerastrain.training.checkpoints import CheckpointFolder, keep_newest
 
 
@@ -32,9 +34,9 @@ class Saved:
         return self.a.numpy().tolist(), self.b.numpy().decode()
 
 
-def test_what_is_saved_comes_back(tmp_path):
-    Saved(tmp_path).save(1).save(2)
-    again = Saved(tmp_path)
+def test_what_is_saved_comes_back_whatever_the_folder_is_called(strange):
+    Saved(strange).save(1).save(2)
+    again = Saved(strange)
     assert again.checkpoints.restore_newest() == 2
     assert again.values() == ([2.0, 2.0, 2.0], "step 2")
 
@@ -80,6 +82,18 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path, 
         assert "step 2 is damaged" in caplog.text
         assert "from step 1 instead of 2" in caplog.text
         assert (tmp_path / "quarantine" / "ckpt-2" / "reason.txt").read_text()
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    Saved(tmp_path).save(1)
+
+    def refuse(file):
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr(checkpoint_files, "checksum_of", refuse)
+    with pytest.raises(PermissionError):
+        Saved(tmp_path).checkpoints.restore_newest()
+    assert not (tmp_path.parent / "quarantine").exists() and Saved(tmp_path).checkpoints.steps()
 
 
 def test_when_none_is_intact_nothing_is_trained_from_zero(tmp_path):

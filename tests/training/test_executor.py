@@ -1,5 +1,7 @@
 """Steps in chunks: the same bytes however they are cut, compiled, or fed."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from kerastrain.errors import DataError
 from kerastrain.training.executor import Batches, Executor
 from kerastrain.training.placement import Streamed
-from kerastrain.training.steps import own_train_step, supervised_step
+from kerastrain.training.steps import own_train_step, supervised_step, unpack
 
 
 @given(
@@ -131,3 +133,48 @@ def test_a_custom_step_of_ten_lines_trains():
     state, executor = small.executor_of(step=half_batch_step, optimizer=keras.optimizers.Adam(0.05))
     executor.run(0, 60, jit=False)
     assert state.model.get_metrics_result()["accuracy"] > 0.6
+
+
+# Loss scaling
+
+
+def spoilt(*, after, what):
+    """A step of which the loss and its gradient, or the gradient alone, is NaN from then on."""
+
+    def step(state, batch):
+        x, y, _ = unpack(batch)
+        with tf.GradientTape() as tape:
+            loss = state.model.compute_loss(x, y, state.predict(x, training=True), training=True)
+            scaled = state.optimizer.scale_loss(loss)
+        late = state.optimizer.iterations.value >= after
+        nan = tf.where(late, math.nan, 0.0)
+        gradients = [g + nan for g in tape.gradient(scaled, state.trainable_values)]
+        state.apply_gradients(gradients)
+        return loss + nan if what == "loss" else loss
+
+    return step
+
+
+@pytest.mark.parametrize(("what", "first_bad"), [("loss", 5 + 3), ("gradient", 5 + 27)])
+def test_steps_that_loss_scaling_leaves_out_are_harm_once_that_cannot_help(what, first_bad):
+    def run(chunks):
+        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=8.0)
+        _, executor = small.executor_of(step=spoilt(after=5, what=what), optimizer=optimizer)
+        at, found = 0, None
+        for count in chunks:
+            found = executor.run(at, count, jit=False) if found is None else found
+            at += count
+        return found
+
+    # 8 is halved to below 1 in 4 steps, and to below the least float16 in 28.
+    assert run([40]) == run([3, 4, 2, 1, 10, 20]) == first_bad
+
+
+def test_a_loss_that_is_not_finite_and_was_trained_on_is_harm_at_once():
+    def step(state, batch):
+        loss = supervised_step(state, batch)
+        return tf.where(state.optimizer.iterations.value == 3, math.nan, loss)
+
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+    _, executor = small.executor_of(step=step, optimizer=optimizer)
+    assert executor.run(0, 8, jit=False) == 2

@@ -79,8 +79,8 @@ def test_a_run_resumed_in_the_middle_of_a_window_goes_on_as_one_that_was_not(on_
 def test_an_evaluation_on_disk_gives_the_metrics_of_one_in_memory(on_disk):
     found, in_memory = on_disk
     state = small.state_of(small.classifier(), in_memory)
-    in_memory, on_disk = Evaluator(state, in_memory)(jit=False), Evaluator(state, found)(jit=False)
-    assert in_memory == on_disk
+    of_memory, of_disk = (Evaluator(state, each, batch_size=100) for each in (in_memory, found))
+    assert of_memory(jit=False) == of_disk(jit=False)
 
 
 def test_every_step_may_have_all_examples(tmp_path):

@@ -191,13 +191,15 @@ def fit_encoder(columns: RawColumns, schema: Schema, *, numbers: Scaling = "stan
         columns: training rows by input name, as `columns.raw_columns` gives them.
         numbers: how numbers and days of dates are scaled.
     """
-    policy = keras.config.dtype_policy()
-    # Features are float32 also when the model computes in bfloat16.
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    # Features are float32 also when the model computes in bfloat16, or in float64.
     keras.config.set_dtype_policy("float32")
+    keras.config.set_floatx("float32")
     try:
         return Encoder(schema, list(_parts(columns, schema, numbers)))
     finally:
         keras.config.set_dtype_policy(policy)
+        keras.config.set_floatx(floatx)
 
 
 def _parts(columns: RawColumns, schema: Schema, scaling: Scaling) -> Iterator[_Part]:

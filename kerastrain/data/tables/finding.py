@@ -8,9 +8,10 @@ find_files("data/part-*.parquet")
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 
-from kerastrain.errors import DataError, suggestion
+from kerastrain.errors import DataError, suggested_path
 
 # Of the files of a folder; .gz may follow.
 SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".parquet", ".pq")
@@ -26,9 +27,9 @@ def find_files(path: str) -> list[Path]:
     if place.is_dir():
         return _files_of_folder(place)
     if place.exists() or not glob.has_magic(path):
-        _check_exists(place)
+        check_exists(place)
         return [place]
-    found = [Path(match) for match in sorted(glob.glob(path, recursive=True))]
+    found = [Path(match) for match in sorted(glob.glob(_pattern(place), recursive=True))]
     files = [file for file in found if file.is_file()]
     if not files:
         raise DataError(
@@ -36,6 +37,12 @@ def find_files(path: str) -> list[Path]:
             "the shell expands it first."
         )
     return files
+
+
+def _pattern(path: Path) -> str:
+    """The path as a pattern; of its folders, what exists by that very name is meant by it."""
+    literal = next((folder for folder in path.parents if folder.exists()), Path())
+    return os.path.join(glob.escape(str(literal)), path.relative_to(literal))
 
 
 def _files_of_folder(folder: Path) -> list[Path]:
@@ -54,7 +61,7 @@ def _files_of_folder(folder: Path) -> list[Path]:
     return files
 
 
-def _check_exists(path: Path) -> None:
+def check_exists(path: Path) -> None:
+    """Raises DataError, with a suggestion, unless something is there."""
     if not path.exists():
-        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise DataError(f"There is no file '{path}'.{suggestion(path.name, siblings)}")
+        raise DataError(f"There is no file '{path}'.{suggested_path(path)}")

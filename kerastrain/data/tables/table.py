@@ -62,6 +62,23 @@ def load_table(options: TrainOptions) -> Loaded:
     return loaded_from(open_data(options, given), options, given)
 
 
+def check_table(options: TrainOptions) -> None:
+    """Refuses what the schema's file and the tables' headers show, before any row is read.
+
+    Raises:
+        OptionsError, DataError: as `load_table`.
+    """
+    given = given_schema(options)
+    names = open_data(options, given).column_names
+    check_target_given(names, options, given)
+    if given is not None:
+        _check_agrees(options, given)
+    _ignored(options.table, names, options.target or str(given and given.target))
+    for path in (options.table.validation_data, options.table.test_data):
+        if path is not None:
+            open_data(options, given, path=path)
+
+
 def given_schema(options: TrainOptions) -> Schema | None:
     """The schema of --schema."""
     return None if options.table.schema is None else read_schema(Path(options.table.schema))
@@ -238,10 +255,10 @@ def decide_schema(table: pa.Table, options: TrainOptions, given: Schema | None) 
             source=source,
             task=options.table.task,
             quantiles=options.table.quantiles,
-            ignored=_ignored(options.table, table, options.target),
+            ignored=_ignored(options.table, table.column_names, options.target),
         )
     _check_agrees(options, given)
-    ignored = _ignored(options.table, table, given.target)
+    ignored = _ignored(options.table, table.column_names, given.target)
     return without(matched(given, table, source=source), ignored)
 
 
@@ -260,7 +277,7 @@ def _check_agrees(options: TrainOptions, given: Schema) -> None:
             )
 
 
-def _ignored(options: TableOptions, table: pa.Table, target: str) -> dict[str, str]:
+def _ignored(options: TableOptions, names: Sequence[str], target: str) -> dict[str, str]:
     """Columns that are not learned from, each with the reason."""
     reasons = dict.fromkeys(options.ignore_columns, "--ignore_columns names it")
     for name, reason in (
@@ -270,11 +287,11 @@ def _ignored(options: TableOptions, table: pa.Table, target: str) -> dict[str, s
     ):
         if name is not None:
             reasons[name] = reason
-    unknown = [name for name in reasons if name not in table.column_names]
+    unknown = [name for name in (*reasons, options.split_time) if name not in (*names, None)]
     if unknown:
         raise DataError(
             f"There is no column '{unknown[0]}'; the columns are: "
-            f"{', '.join(table.column_names)}.{suggestion(unknown[0], table.column_names)}"
+            f"{', '.join(names)}.{suggestion(str(unknown[0]), names)}"
         )
     if target in reasons:
         raise OptionsError(

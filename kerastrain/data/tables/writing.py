@@ -21,7 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from kerastrain.errors import DataError, UsageError
-from kerastrain.workdir import sync
+from kerastrain.workdir import check_file, sync
 
 PARQUET, CSV = (".parquet", ".pq"), (".csv",)
 # Readers of Parquet work by row groups, and small ones cost them much.
@@ -32,10 +32,7 @@ def check_output(path: Path, *, flag: str, suffixes: tuple[str, ...], overwrite:
     """Raises UsageError when a file cannot or must not be written there."""
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"--{flag}={path} must end in {' or '.join(suffixes)}.")
-    if path.is_dir():
-        raise UsageError(f"--{flag}={path} is a folder; expected the name of a file.")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--{flag}={path}: there is no folder {path.absolute().parent}. Make it.")
+    check_file(path, flag=flag)
     if path.exists() and not overwrite:
         raise UsageError(
             f"--{flag}={path} is there already. Give another name, or --overwrite to replace it."

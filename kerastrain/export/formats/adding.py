@@ -1,6 +1,6 @@
 """Adds further formats to a version that is being made: only those that answer rightly.
 
-    added = add_formats(served, data, names, folder=pending / "model", rows=rows, custom_modules={})
+    added = add_formats(served, data, names, folder=pending / "model", rows=rows)
     added.reports["onnx"]       # {"file", "bytes", "error", "error_of", "agreement", "takes", …}
     added.left_out              # {"model_int8.tflite": "84.0% of the labels are …"}
 
@@ -64,14 +64,12 @@ def add_formats(
     *,
     folder: Path,
     rows: Rows,
-    custom_modules: Mapping[str, str],
 ) -> Added:
     """Makes and checks formats of `catalog.FORMATS` besides the SavedModel and `.keras`.
 
     Args:
         folder: the version's; right files are moved into it.
         rows: real ones as clients send them, by which formats are compared.
-        custom_modules: modules (name -> file) that define the model's registered classes.
     """
     added = Added()
     wanted = [FORMATS[name] for name in names if name not in DEFAULT]
@@ -92,7 +90,6 @@ def add_formats(
                 rows,
                 sample=_sample(served, data),
                 tolerance=tolerance_of(served.model),
-                custom_modules=custom_modules,
             )
         except ExportError as error:
             added.left_out |= {one.file: str(error) for one in able}
@@ -123,7 +120,10 @@ def _make_and_check(
     for one in able:
         report = found.get(one.name, {"problems": problems[one.name]})
         if report["problems"]:
-            added.left_out[one.file] = " ".join(report["problems"])
+            reason = " ".join(report["problems"])
+            if one.runtime == "keras" and one.name in found:
+                reason = keras_files.why_unloadable(served.network, reason)
+            added.left_out[one.file] = reason
         else:
             added.reports[one.name] = _published(stage, one, folder, report)
 

@@ -10,7 +10,7 @@
 | `keras`               | `model.keras`              | Keras                                    |
 | `weights`             | `model.weights.h5`         | Keras, into the architecture             |
 | `architecture`        | `model.json`               | Keras, without weights                   |
-| `h5`                  | `model.h5`                 | Keras 2 and 3: its legacy format         |
+| `h5`                  | `model.h5`                 | Keras: its legacy format                 |
 | `litert`              | `model.tflite`             | LiteRT, in float32                       |
 | `litert_float16`      | `model_float16.tflite`     | LiteRT, weights in float16               |
 | `litert_dynamic_int8` | `model_dynamic_int8.tflite`| LiteRT, weights in 8 bits                |

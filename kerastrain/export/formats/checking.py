@@ -23,7 +23,7 @@ from kerastrain.export.formats.stage import Arrays, Stage
 from kerastrain.workdir import strict_json
 
 STEP = "checking"
-BATCH_SIZES = (1, 7, 256)
+SMALL_BATCHES = (1, 7)
 
 
 def check(stage: Stage, one: Format) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def check(stage: Stage, one: Format) -> dict[str, Any]:
                 tolerance=stage.tolerance,
             )
             # Layers called one by one by Keras take milliseconds, whatever the batch.
-            for size in (BATCH_SIZES if one.runtime != "keras" else BATCH_SIZES[-1:])
+            for size in (*(SMALL_BATCHES if one.runtime != "keras" else ()), stage.batch_size)
         ]
     except Exception as error:  # whatever a runtime makes of a file that it does not understand
         return {"problems": [f"{one.runtime} cannot load or ask it: {said(error)}"]}
@@ -55,10 +55,7 @@ def _loaded(stage: Stage, one: Format) -> tuple[Callable[[Arrays], Any], Arrays]
     path = stage.made / one.file
     if one.runtime == "keras":
         from kerastrain.export.formats import keras_files
-        from kerastrain.export.verification import import_from
 
-        for name, file in stage.custom_modules.items():
-            import_from(name, file)
         names = [stage.raw_name] if len(stage.raw) == 1 else list(map(str, range(len(stage.raw))))
         ask = keras_files.ask(stage, one.name, stage.made)
         return lambda arrays: dict(zip(names, ask(arrays).values(), strict=True)), dict(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from kerastrain.export.formats.stage import Stage
+from kerastrain.workdir import without_patterns
 
 Answer = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -25,16 +26,17 @@ def make(stage: Stage, name: str, path: Path) -> None:
     """Writes the file. Raises whatever the converter raises for what it cannot convert."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(stage.network))
-    if name != "litert":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if name == "litert_float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if name == "litert_int8":
-        converter.representative_dataset = lambda: _single_rows(stage.sample)
-        # Without float kernels to fall back on: what has no 8-bit kernel is an error.
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    path.write_bytes(converter.convert())
+    with without_patterns(stage.network) as network:
+        converter = tf.lite.TFLiteConverter.from_saved_model(network)
+        if name != "litert":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if name == "litert_float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if name == "litert_int8":
+            converter.representative_dataset = lambda: _single_rows(stage.sample)
+            # Without float kernels to fall back on: what has no 8-bit kernel is an error.
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        path.write_bytes(converter.convert())
 
 
 def _single_rows(sample: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:

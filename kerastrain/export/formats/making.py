@@ -52,8 +52,9 @@ def _convert(stage: Stage, one: Format, path: Path) -> None:
 
 
 def said(error: BaseException) -> str:
-    """An error's kind and first lines: converters tell whole call stacks."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """An error's kind and first lines: converters tell whole call stacks, Keras whole models."""
+    innermost = str(error).rpartition("Exception encountered: ")[2].partition("Full object")[0]
+    lines = [line.strip() for line in innermost.splitlines() if line.strip()]
     text = " ".join(lines[:3])
     return f"{type(error).__name__}: {text[:400]}{'…' if len(text) > 400 or lines[3:] else ''}"
 

@@ -20,7 +20,9 @@ def make(stage: Stage, path: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
-    loaded = tf.saved_model.load(str(stage.network))
+    from kerastrain.export.loading import load_saved_model
+
+    loaded = load_saved_model(stage.network)
     answer = loaded.signatures["serving_default"]
     specs = [
         tf.TensorSpec(one["shape"], one["dtype"], name=name) for name, one in stage.inputs.items()

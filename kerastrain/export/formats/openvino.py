@@ -10,13 +10,15 @@ from pathlib import Path
 
 from kerastrain.export.formats.litert import Answer
 from kerastrain.export.formats.stage import Stage
+from kerastrain.workdir import without_patterns
 
 
 def make(stage: Stage, path: Path) -> None:
     """Writes both files. Raises whatever OpenVINO raises for what it cannot convert."""
     import openvino
 
-    model = openvino.convert_model(str(stage.network))
+    with without_patterns(stage.network) as network:
+        model = openvino.convert_model(network)
     path.parent.mkdir(parents=True, exist_ok=True)
     # By itself it would round the weights to float16.
     openvino.save_model(model, str(path), compress_to_fp16=False)

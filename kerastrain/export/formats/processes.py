@@ -53,7 +53,7 @@ def _run(step: str, folder: Path, names: Sequence[str]) -> str:
                 [*command, str(folder.absolute()), *names],
                 # OpenVINO's converter reports its use to its maker, except in continuous
                 # integration.
-                env=clean_environment(CI="true"),
+                env=clean_environment(CI="true", KERAS_HOME=empty),
                 cwd=empty,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

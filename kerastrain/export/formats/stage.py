@@ -1,6 +1,6 @@
 """A folder with all that the formats of one model are made from and compared with.
 
-    write_stage(folder, served, rows, sample=rows_for_calibration, custom_modules={})
+    write_stage(folder, served, rows, sample=rows_for_calibration, tolerance=1e-5)
     stage = Stage.read(folder)          # in another process, without TensorFlow
     stage.asked, stage.expected         # the network's inputs and answers for the rows
 
@@ -42,27 +42,29 @@ class Stage:
     Attributes:
         takes: "raw rows" or "features".
         inputs: name -> {"dtype", "shape"} of the network's inputs, as the formats name them.
+        own_names: of these, as Keras's network has them.
         is_named: Keras's network is called with a dict and not with one array.
         asked: {input: array [n, ...]}: real rows.
         expected: {answer: array [n, ...]}: the live model's named, numeric answers to them.
         raw: the live network's own outputs, in the order of `keras.tree.flatten`.
+        batch_size: rows asked about at once.
         raw_name: what the only one of them is: "logits", "probabilities", …
         sample: {input: array [m, ...]}: real rows by which activations are measured.
         tolerance: of float32 formats.
-        custom_modules: modules (name -> file) that define classes of the model's.
     """
 
     folder: Path
     takes: str
     inputs: Mapping[str, Mapping[str, Any]]
+    own_names: Mapping[str, str]
     is_named: bool
     asked: Arrays
     expected: Arrays
     raw: tuple[np.ndarray, ...]
+    batch_size: int
     raw_name: str
     sample: Arrays
     tolerance: float
-    custom_modules: Mapping[str, str]
 
     @property
     def network(self) -> Path:
@@ -99,7 +101,6 @@ def write_stage(
     *,
     sample: Rows,
     tolerance: float,
-    custom_modules: Mapping[str, str],
 ) -> Stage:
     """Writes everything down, from the live model.
 
@@ -115,9 +116,12 @@ def write_stage(
 
     (folder / "made").mkdir(parents=True)
     asked = _network_inputs(served, rows)
-    outputs = keras.tree.flatten(served.raw_outputs(rows))
-    raw = [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(o, "float32"))) for o in outputs]
-    answers = served.answers(rows)
+    outputs = served.raw_outputs(rows)
+    raw = [
+        np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))
+        for output in keras.tree.flatten(outputs)
+    ]
+    answers = served.named(outputs)
     expected = {n: a for n, a in answers.items() if n != "label" and a.dtype.kind in "biuf"}
     specs = _specs(served)
     sampled = {name: array.astype(asked[name].dtype) for name, array in sample.items()}
@@ -127,12 +131,13 @@ def write_stage(
             name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
             for name, spec in specs.items()
         },
+        "own_names": {name: name for name in specs} | _own_names(served),
         "is_named": _is_named(served),
         "answers": list(expected),
         "outputs": len(raw),
+        "batch_size": served.at_once,
         "raw_name": _raw_name(served),
         "tolerance": tolerance,
-        "custom_modules": dict(custom_modules),
     }
     _save(folder / "asked.npz", {name: asked[name] for name in specs})
     _save(folder / "expected.npz", expected)
@@ -180,6 +185,11 @@ def _names(served: ServedModel) -> dict[str, str]:
     return traced_names(served.inputs)
 
 
+def _own_names(served: ServedModel) -> dict[str, str]:
+    """The opposite of `_names`; empty behind an encoder, which names what it gives."""
+    return {} if served.encoder else {new: name for name, new in _names(served).items()}
+
+
 def _specs(served: ServedModel) -> dict[str, Any]:
     """The network's inputs as TensorSpecs with any batch size."""
     import tensorflow as tf
@@ -203,7 +213,7 @@ def _save_network(
     from kerastrain.export.quiet import quiet_tensorflow
     from kerastrain.export.serving import portable_layers
 
-    own = {} if served.encoder else {new: name for name, new in _names(served).items()}
+    own = _own_names(served)
 
     def answer(inputs: Mapping[str, Any]) -> dict[str, Any]:
         named = {own.get(name, name): inputs[name] for name in specs}

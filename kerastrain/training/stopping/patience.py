@@ -74,9 +74,11 @@ class Patience(Monitoring):
     ) -> Iterator[Verdict]:
         span, objective = self.span, self.watched(objective)
         best: Evaluation | None = None
-        since = 0.0  # The position that the wait is counted from.
+        since: float | None = None  # The position that the wait is counted from.
         for evaluation in evaluations:
             here, value = evaluation.position(span.unit), evaluation.value(objective.name)
+            if since is None:  # A run that goes on after its end begins to wait there.
+                since = 0.0 if evaluation.index == 0 else here
             before = None if best is None else best.value(objective.name)
             is_counted = evaluation.index >= self.start_from
             improves = is_counted and objective.is_better(

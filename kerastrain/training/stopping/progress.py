@@ -76,9 +76,9 @@ class StoppingProgress:
         if end is None:
             return
         self._goes_on_from = end.index + 1
-        if best is not None:
-            # As if the best had been reached just now: nothing has been waited since.
-            self.verdict = self._watch.tell(dataclasses.replace(end, values=best.values))
+        # As if the best had been reached just now: nothing has been waited since.
+        values = end.values if best is None else best.values
+        self.verdict = self._watch.tell(dataclasses.replace(end, values=values))
         self.best, self.latest = best, end
 
     def to_json(self) -> dict[str, Any]:

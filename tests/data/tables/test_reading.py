@@ -273,6 +273,12 @@ def test_a_glob_takes_the_files_that_match(folder):
     assert read_parts(path / "p*.csv") == {"a": [1, 2, 3]}
 
 
+def test_a_glob_in_a_folder_whose_name_looks_like_one_is_looked_for_there(strange):
+    strange.mkdir(parents=True)
+    (strange / "p1.csv").write_text("a\n1\n2\n")
+    assert read_parts(strange / "p[0-9].csv") == {"a": [1, 2]}
+
+
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(csv_file):
     assert read_table(csv_file("a\n1\n", "part[1].csv")).num_rows == 1
 

@@ -82,7 +82,6 @@ def stage(images, tmp_path_factory):
         check_rows(raw_rows(data, served.inputs)),
         sample={"image": data.train.inputs[:50]},
         tolerance=1e-5,
-        custom_modules={},
     )
 
 
@@ -151,7 +150,6 @@ def test_a_model_that_takes_text_is_refused_by_formats_that_do_not(tmp_path):
         check_rows(raw_rows(data, served.inputs)),
         sample={"city": cities},
         tolerance=1e-5,
-        custom_modules={},
     )
     (reason,) = making.make(stage, FORMATS["litert"])["problems"]
     assert "the model's input 'city' is text" in reason
@@ -181,7 +179,6 @@ def test_whole_numbers_and_members_are_added_as_litert_can(tmp_path):
         check_rows(raw_rows(data, served.inputs)),
         sample={"codes": rows},
         tolerance=1e-5,
-        custom_modules={},
     )
     assert making.make(stage, FORMATS["litert"]) == {}
     assert checking.check(stage, FORMATS["litert"])["problems"] == []
@@ -257,7 +254,6 @@ def test_a_package_that_is_not_installed_is_the_reason_why_a_format_is_left_out(
         ("savedmodel", "onnx"),
         folder=tmp_path,
         rows=check_rows(raw_rows(data, served.inputs)),
-        custom_modules={},
     )
     assert added.left_out == {
         "model.onnx": "tf2onnx is not installed: pip install 'kerastrain[formats]'"
@@ -275,6 +271,19 @@ def test_behind_an_encoder_a_format_takes_features_and_the_description_lies_besi
     assert set(report["inputs"]) == {"numbers", "categories"}
     content = json.loads((tmp_path / "version" / "preprocessing.json").read_text())
     assert content["classes"] == ["no", "yes"]
+
+
+def test_keras_files_have_the_inputs_own_names_and_any_operations(tmp_path, here):
+    left = keras.Input((4,), name="left part")
+    right = keras.Input((4,), name="right")
+    inner = keras.Sequential([keras.Model(right, keras.ops.tanh(right) * 2.0)])
+    outputs = keras.layers.Dense(2)(left + inner(right))
+    model = keras.Model({"left part": left, "right": right}, outputs)
+    model.compile(loss="mse")
+    rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    data = Data(Examples({"left part": rows, "right": rows + 1}, rows[:, :2]))
+    added = added_to(tmp_path, data, model, names=KERAS)
+    assert added.left_out == {} and set(added.reports) == set(KERAS)
 
 
 def test_an_encoder_that_cannot_be_described_is_told_and_the_formats_stay(tmp_path, here):
@@ -296,9 +305,7 @@ def added_to(tmp_path, data, model, *, names):
     (tmp_path / "version").mkdir()
     served = ServedModel.of(model, data)
     rows = check_rows(raw_rows(data, served.inputs))
-    return add_formats(
-        served, data, names, folder=tmp_path / "version", rows=rows, custom_modules={}
-    )
+    return add_formats(served, data, names, folder=tmp_path / "version", rows=rows)
 
 
 def table_data_and_model():
