@@ -241,10 +241,6 @@ class Inspection:
         check("ids", lambda: check_ids(state, data))
         check("data", lambda: check_finite(state, self.assembly.step(model), data))
         self._check_model(model)
-        if self.recorded is not None:
-            recorded = self.recorded.get("callbacks", {})
-            differences = setting_differences(recorded, self.job.callbacks)
-            self._refuse("has other callbacks", differences)
 
     def _check_model(self, model: keras.Model, rate_at_end: float | None = None) -> None:
         self.described = describe_model(model)
@@ -258,6 +254,8 @@ class Inspection:
             self._refuse(
                 "trains by another step", ["its code, or a value that it uses, was changed"]
             )
+        recorded = self.recorded.get("callbacks", {})
+        self._refuse("has other callbacks", setting_differences(recorded, self.job.callbacks))
 
     def _check_state(
         self, state: TrainState, executor: Executor, evaluator: Evaluator | None
