@@ -25,6 +25,8 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 
+from kerastrain.training.kept_variables import FOREIGN
+
 # So many differences between layers are shown.
 SHOWN = 8
 # Of a layer with more settings only a digest is recorded.
@@ -179,8 +181,10 @@ def is_other_code(recorded: str, now: str) -> bool:
 
 def _is_of_library(value: Any) -> bool:
     """Its code is known by its version; that of a recipe, or of a module of it, by its files."""
-    package = str(getattr(value, "__module__", "")).partition(".")[0]
-    return package.startswith(("keras", "tensorflow", "numpy"))
+    name = str(getattr(value, "__module__", getattr(value, "__name__", "")))
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    package = name.partition(".")[0]
+    return package in FOREIGN or package.startswith("kerastrain") or "-packages" in file
 
 
 def _code_text(value: Any, seen: set[int]) -> str:
@@ -192,7 +196,8 @@ def _code_text(value: Any, seen: set[int]) -> str:
         return f"[{','.join(_code_text(each, seen) for each in value)}]"
     if isinstance(value, PLAIN):
         return repr(value)
-    if id(value) in seen or _is_of_library(value):
+    is_known = _is_of_library(value) and not isinstance(value, functools.partial)
+    if id(value) in seen or is_known:
         return str(getattr(value, "__qualname__", type(value).__qualname__))
     seen.add(id(value))
     parts: list[Any] = [type(value).__qualname__]
@@ -200,8 +205,7 @@ def _code_text(value: Any, seen: set[int]) -> str:
         first = 1 if value.co_consts and not value.co_name.startswith("<") else 0  # A docstring.
         parts += [value.co_code, value.co_names, value.co_consts[first:]]
     elif isinstance(value, types.FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        parts += [value.__code__, value.__defaults__, value.__kwdefaults__, cells, _near(value)]
+        parts += [value.__code__, value.__defaults__, value.__kwdefaults__, *_near(value)]
     elif isinstance(value, functools.partial):
         parts += [value.func, value.args, value.keywords]
     elif isinstance(value, type):
@@ -214,11 +218,15 @@ def _code_text(value: Any, seen: set[int]) -> str:
 
 
 def _near(function: types.FunctionType) -> list[Any]:
-    """What a function uses of its own module, and that does not change while it is used."""
-    used = (function.__globals__.get(name) for name in sorted(_globals_used(function.__code__)))
-    kinds = (*PLAIN, tuple, type, types.FunctionType)
-    own = function.__module__
-    return [v for v in used if isinstance(v, kinds) and getattr(v, "__module__", own) == own]
+    """What a function finds in its closure, and what it uses of the user's modules that does
+    not change meanwhile."""
+    code, cells = function.__code__, [cell.cell_contents for cell in function.__closure__ or ()]
+    used = [function.__globals__.get(name) for name in sorted(_globals_used(code))]
+    modules = [m for m in (*cells, *used) if isinstance(m, types.ModuleType)]
+    own = [m for m in modules if not _is_of_library(m)]
+    used += [vars(m).get(name) for m in own for name in sorted(set(code.co_names))]
+    fixed = (*PLAIN, tuple, type, types.FunctionType)
+    return [cells, [v for v in used if isinstance(v, fixed)]]
 
 
 def _globals_used(code: types.CodeType) -> set[str]:
