@@ -151,7 +151,7 @@ class Inspection:
                 "environment": assembly.environment,
                 "found_learning_rate": assembly.found_rate,
                 "not_kept": self.not_kept,
-                "model": describe_model(state.model),
+                "model": self.described,
                 "callbacks": callback_settings(self.job.callbacks),
                 "step": describe_code(self.job.step),
                 "initial_weights": weights_sha256(state.model),
@@ -241,23 +241,21 @@ class Inspection:
         check("ids", lambda: check_ids(state, data))
         check("data", lambda: check_finite(state, self.assembly.step(model), data))
         self._check_model(model)
-        if self.recorded is not None:
-            recorded = self.recorded.get("callbacks", {})
-            differences = setting_differences(recorded, self.job.callbacks)
-            self._refuse("has other callbacks", differences)
 
     def _check_model(self, model: keras.Model, rate_at_end: float | None = None) -> None:
+        self.described = describe_model(model)
         if self.recorded is None:
             return
-        before, now = self.recorded["model"], describe_model(model)
-        self._refuse(
-            "trains another model", model_differences(before, now, rate_at_end=rate_at_end)
-        )
+        before = self.recorded["model"]
+        differences = model_differences(before, self.described, rate_at_end=rate_at_end)
+        self._refuse("trains another model", differences)
         step = describe_code(self.job.step)
         if is_other_code(self.recorded.get("step", step), step):
             self._refuse(
                 "trains by another step", ["its code, or a value that it uses, was changed"]
             )
+        recorded = self.recorded.get("callbacks", {})
+        self._refuse("has other callbacks", setting_differences(recorded, self.job.callbacks))
 
     def _check_state(
         self, state: TrainState, executor: Executor, evaluator: Evaluator | None

@@ -191,46 +191,23 @@ def test_best_weights_that_are_gone_are_an_error_that_says_what_is_left(finished
     assert weights_of(net) == before and "\n" not in str(raised.value)
 
 
-def test_a_new_version_is_trained_when_something_differs_and_only_then(tmp_path):
+def test_a_new_version_is_trained_when_something_differs_and_only_then(tmp_path, caplog):
     first = train(tmp_path / "run", max_epochs=2)
     assert train(tmp_path / "run", max_epochs=2, new_version=True).already_finished
     other = {"validation": (VALIDATION[0] + 1, VALIDATION[1]), "new_version": True}
-    with pytest.raises(Crash):
-        train(tmp_path / "run", callbacks=[CrashAt(3)], **other)
-    # The same call goes on with the new run.
-    second = train(tmp_path / "run", **other)
-    assert not second.already_finished and second.step == 6 * 7
+    net = model()
+    for epoch in (1, 2):  # The same call goes on with the new run, and its model is the run's own.
+        with pytest.raises(Crash):
+            train(tmp_path / "run", model=net, callbacks=[CrashAt(epoch)], max_epochs=3, **other)
+    assert "initial weights" not in caplog.text
+    second = train(tmp_path / "run", max_epochs=3, **other)
+    assert "initial weights are not those that the run began with" in caplog.text
+    assert not second.already_finished and second.step == 3 * 7
     assert (first.export.name, second.export.name) == ("1", "2")
     (earlier,) = (tmp_path / "run" / "earlier").iterdir()
     kept = read_json(earlier / "result.json")
     assert kept["best"] == first.best
     assert (earlier / kept["export"] / "saved_model.pb").exists()
-
-
-def test_other_initial_weights_are_no_other_run_but_are_told(tmp_path, caplog):
-    net = model()
-    with pytest.raises(Crash):
-        train(tmp_path / "run", model=net, callbacks=[CrashAt(2)])
-    with pytest.raises(Crash):  # The model of the run itself has its weights.
-        train(tmp_path / "run", model=net, callbacks=[CrashAt(3)])
-    assert "initial weights" not in caplog.text
-    other = model()
-    other.layers[1].kernel.assign(other.layers[1].kernel * 2)
-    assert train(tmp_path / "run", model=other).step == 42
-    assert "initial weights are not those that the run began with" in caplog.text
-
-
-def test_a_run_recorded_by_an_earlier_version_goes_on(tmp_path):
-    with pytest.raises(Crash):
-        train(tmp_path / "run", callbacks=[CrashAt(2)])
-    file = tmp_path / "run" / "run.json"
-    run = json.loads(file.read_text())
-    for name in ("splits", "step", "initial_weights"):
-        del run[name]
-    for name in ("graph", "layer_list", "code", "is_trained"):
-        del run["model"][name]
-    file.write_text(json.dumps(run))
-    assert train(tmp_path / "run").step == 42
 
 
 class AsInTheGuide(keras.callbacks.Callback):
@@ -486,6 +463,16 @@ def test_another_model_is_refused_on_resume(tmp_path):
 
     with pytest.raises(Crash):
         train(tmp_path / "run", callbacks=[CrashAt(2)])
+    with pytest.raises(ResumeError, match=r"model:\n  optimizer learning_rate: 0\.01 rec.*, 0\.5"):
+        train(tmp_path / "run", model=other)
+    # As an earlier version recorded it.
+    file = tmp_path / "run" / "run.json"
+    run = json.loads(file.read_text())
+    for name in ("splits", "step", "initial_weights"):
+        del run[name]
+    for name in ("graph", "layer_list", "layer_settings", "code", "is_trained"):
+        del run["model"][name]
+    file.write_text(json.dumps(run))
     with pytest.raises(ResumeError, match=r"model:\n  optimizer learning_rate: 0\.01 rec.*, 0\.5"):
         train(tmp_path / "run", model=other)
     assert train(tmp_path / "run").step == 42

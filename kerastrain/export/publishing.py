@@ -132,7 +132,7 @@ def publish(
         raise ExportError(f"The model cannot be exported to {base}: {error}") from error
     if closed is not None:
         logger.info(
-            "A server of another user could not read %s: %s is closed to others.",
+            "Another user's server cannot read %s: %s is closed to others (chmod o+rX opens it).",
             base / str(version),
             closed,
         )

@@ -86,7 +86,7 @@ def _acts_on_training(callback: keras.callbacks.Callback) -> bool:
 
 
 def _settings(callback: keras.callbacks.Callback) -> dict[str, str]:
-    kind = type(callback)
+    kind: Any = type(callback)
     # When to stop is an option, and is compared there.
     is_own = any(base.__module__.startswith("kerastrain.") for base in kind.__mro__)
     left_out = NO_SETTINGS | (set_by_libraries(kind) if is_own else set())

@@ -24,7 +24,7 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 
-from kerastrain.training.kept_variables import names_read
+from kerastrain.training.kept_variables import FOREIGN, read_by
 
 # So many differences between layers are shown.
 SHOWN = 8
@@ -168,8 +168,10 @@ def is_other_code(recorded: str, now: str) -> bool:
 
 def _is_of_library(value: Any) -> bool:
     """Its code is known by its version; that of a recipe, or of a module of it, by its files."""
-    package = str(getattr(value, "__module__", "")).partition(".")[0]
-    return package.startswith(("keras", "tensorflow", "numpy"))
+    name = str(getattr(value, "__module__", getattr(value, "__name__", "")))
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    package = name.partition(".")[0]
+    return package in FOREIGN or package.startswith("kerastrain") or "-packages" in file
 
 
 def _code_text(value: Any, seen: set[int]) -> str:
@@ -181,7 +183,8 @@ def _code_text(value: Any, seen: set[int]) -> str:
         return f"[{','.join(_code_text(each, seen) for each in value)}]"
     if isinstance(value, PLAIN):
         return repr(value)
-    if id(value) in seen or _is_of_library(value):
+    is_known = _is_of_library(value) and not isinstance(value, functools.partial)
+    if id(value) in seen or is_known:
         return str(getattr(value, "__qualname__", type(value).__qualname__))
     seen.add(id(value))
     parts: list[Any] = [type(value).__qualname__]
@@ -189,8 +192,7 @@ def _code_text(value: Any, seen: set[int]) -> str:
         first = 1 if value.co_consts and not value.co_name.startswith("<") else 0  # A docstring.
         parts += [value.co_code, value.co_names, value.co_consts[first:]]
     elif isinstance(value, types.FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        parts += [value.__code__, value.__defaults__, value.__kwdefaults__, cells, _near(value)]
+        parts += [value.__code__, value.__defaults__, value.__kwdefaults__, _near(value)]
     elif isinstance(value, functools.partial):
         parts += [value.func, value.args, value.keywords]
     elif isinstance(value, type):
@@ -203,11 +205,9 @@ def _code_text(value: Any, seen: set[int]) -> str:
 
 
 def _near(function: types.FunctionType) -> list[Any]:
-    """What a function uses of its own module, and that does not change while it is used."""
-    used = (function.__globals__.get(name) for name in sorted({*names_read(function.__code__)}))
-    kinds = (*PLAIN, tuple, type, types.FunctionType)
-    own = function.__module__
-    return [v for v in used if isinstance(v, kinds) and getattr(v, "__module__", own) == own]
+    """What a function finds in its closure, and what else it reads that does not change."""
+    fixed, bound = (*PLAIN, tuple, type, types.FunctionType), function.__code__.co_freevars
+    return [v for name, v in read_by(function) if name in bound or isinstance(v, fixed)]
 
 
 def weights_sha256(model: keras.Model) -> str:

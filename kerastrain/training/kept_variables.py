@@ -10,6 +10,7 @@ of what the model answers all the same, so it is kept, restored and exported wit
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import types
@@ -68,7 +69,7 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, (list, tuple)):
         yield from enumerate(list(value))
     elif isinstance(value, types.FunctionType):
-        yield from _read_by(value)
+        yield from read_by(value)
     elif isinstance(value, types.MethodType):
         yield from [("self", value.__self__), ("call", value.__func__)]
     elif hasattr(value, "python_function"):  # A tf.function.
@@ -76,7 +77,7 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, functools.partial):
         yield from [("call", value.func), ("args", value.args), ("keywords", value.keywords)]
     elif _is_looked_into(value):
-        held = [*getattr(value, "__dict__", {}).items(), *_slots(value)]
+        held = list(getattr(value, "__dict__", {}).items())
         yield from (part for part in held if not _is_bookkeeping(value, *part))
         if isinstance(value, keras.layers.Layer):
             yield from ((n, getattr(type(value), n)) for n in ASKED_BY if hasattr(value, n))
@@ -99,27 +100,16 @@ def _is_foreign(module: str | None) -> bool:
     return (module or "").partition(".")[0] in FOREIGN
 
 
-def _slots(value: Any) -> Iterator[tuple[str, Any]]:
-    for kind in type(value).__mro__:
-        names = vars(kind).get("__slots__", ())
-        for name in (names,) if isinstance(names, str) else names:
-            if hasattr(value, name):
-                yield name, getattr(value, name)
-
-
-def _read_by(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yield what a function of the user's reads besides its arguments."""
+def read_by(function: types.FunctionType) -> Iterator[tuple[Any, Any]]:
+    """Yield (name, value) of what a function of the user's reads besides its arguments."""
     if _is_foreign(function.__module__):
         return
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    for name, cell in cells:
-        try:
-            yield name, cell.cell_contents
-        except ValueError:
-            continue  # Not bound yet: of a function that is still being defined.
-    names = names_read(function.__code__)
-    for name in names:
-        value = function.__globals__.get(name)
+    code, found = function.__code__, []
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # Not bound yet: it is still being defined.
+            found.append((name, cell.cell_contents))
+    names = dict.fromkeys(names_read(code))
+    for name, value in [*found, *((name, function.__globals__.get(name)) for name in names)]:
         if not isinstance(value, types.ModuleType):
             yield name, value
         elif not _is_foreign(value.__name__):

@@ -212,7 +212,7 @@ def _give_back(
 
 def _progress(callback: keras.callbacks.Callback) -> dict[str, Any]:
     """Those attributes that may be progress."""
-    kind = type(callback)
+    kind: Any = type(callback)
     speaker = _speaker(kind)
     if speaker is not None and not is_library(speaker):
         return {}

@@ -1,6 +1,7 @@
 """What a model and a step are, and how differences are told."""
 
 import json
+import types
 
 import keras
 import pytest
@@ -152,6 +153,20 @@ def test_code_is_known_by_what_it_does(monkeypatch):
     assert not is_other_code("3.9 0123", first)  # They cannot be compared.
     monkeypatch.setitem(globals(), "FACTOR", 3.0)
     assert is_other_code(first, describe_code(with_setting(1.0)))
+
+
+def test_code_of_other_modules_of_ones_own_counts_too(monkeypatch):
+    helpers = types.ModuleType("helpers")
+    monkeypatch.setitem(globals(), "helpers", helpers)
+
+    def step(x):
+        return helpers.scale(x)
+
+    found = []
+    for factor in (1.0, 1.0, 2.0):
+        exec(f"def scale(x):\n    return x * {factor}", vars(helpers))
+        found.append(describe_code(step))
+    assert not is_other_code(*found[:2]) and is_other_code(*found[1:])
 
 
 def test_the_code_of_ones_own_loss_and_layers_is_part_of_a_model():
