@@ -114,11 +114,15 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
                 f"EarlyStopping was given stop={str(stop)!r} and what makes {str(keras_rule)!r}; "
                 "they decide the same thing. Leave one of them out."
             )
-        self.progress: StoppingProgress | None = None  # Known with the direction, in training.
         self.best: float | None = None
-        self.best_step: int | None = None  # the optimizer step of the best weights
         # Steps of best weights that checkpoints elsewhere refer to; the loop says which.
         self.still_needed: Callable[[], set[int]] = set
+        self._ctrl_c = CtrlC()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.progress: StoppingProgress | None = None  # Known with the direction, in training.
+        self.best_step: int | None = None  # the optimizer step of the best weights
         self._best_untracked: list[Any] = []  # Of variables that Keras does not track.
         self.written_step: int | None = None  # of the best weights on the disk
         self._on_disk: tuple[CheckpointFolder, list[tf.Variable]] | None = None
@@ -131,18 +135,13 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         # Steps and epochs that lie before what this start counts; known at its first evaluation.
         self._ahead: tuple[int, float] | None = None
         self._began = time.monotonic()
-        self._ctrl_c = CtrlC()
 
     # Keras's events.
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._ctrl_c.stop()  # A fit that died of an exception never said that it ended.
         super().on_train_begin(logs)
-        self.progress = None
-        self.best_step, self.written_step, self._on_disk = None, None, None
-        self._fit, self._interrupted = None, None
-        self._evaluations, self._before, self._began = [], NOTHING, time.monotonic()
-        self._ahead, self._shown, self._has_stopped = None, (None, 0), False
+        self._forget()
         if self._in_fit:
             if self.directory:
                 self._open(self.directory)
@@ -182,38 +181,30 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self._evaluations.append(evaluation)
         if progress.tell(evaluation):
             if self.restore_best_weights or self.directory:
-                self._take_weights()
+                self.best_weights = self.model.get_weights()
+                self._best_untracked = [variable.numpy() for variable in self._untracked()]
             self.best_step = self._step()
         self._show(progress)
         if progress.stopped:
             self.model.stop_training = True
         if self._fit is not None:
             self._fit.check_alone()
-            self.commit()
+            self.prepare_save()()
             self._fit.write(self.get_state())
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._ctrl_c.stop()
         super().on_train_end(logs)
         if self.restore_best_weights:
-            self._give_untracked()
+            self._give_back()
         if self._fit is not None and self._evaluations:
             self._fit.write(self.get_state(), finished=True)
         self._fit = None
 
-    def _take_weights(self) -> None:
-        """Keep the model's weights as they are now, and what else belongs to it."""
-        self.best_weights = self.model.get_weights()
-        self._best_untracked = [variable.numpy() for variable in self._untracked()]
-
     def _give_back(self) -> None:
+        """Put back the best weights, and what belongs to the model although Keras looks past it."""
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
-            self._give_untracked()
-
-    def _give_untracked(self) -> None:
-        """Put back what Keras, which restores the weights, does not know."""
-        if self.best_weights is not None:
             for variable, value in zip(self._untracked(), self._best_untracked, strict=True):
                 variable.assign(value)
 
@@ -318,17 +309,9 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
         return write
 
-    def commit(self) -> None:
-        """Puts the best weights on the disk, if they are not there yet.
-
-        Raises:
-            CheckpointError: they could not be written.
-        """
-        self.prepare_save()()
-
     def _load_best(self) -> None:
         """Takes the best weights of an earlier start of the run from the disk."""
-        if self.best_step is not None and self.directory:
+        if self.best_step is not None:
             folder, variables = self._disk()
             folder.restore(self.best_step)
             values = [variable.numpy() for variable in variables]

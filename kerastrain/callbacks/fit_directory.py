@@ -50,27 +50,27 @@ class FitDirectory:
             WorkdirError: the record cannot be read.
         """
         record = {} if self._inode is None else read_json(self._file)
-        # Earlier versions did not say whether it had finished; one that had stopped had.
-        is_over = record.get("finished", bool(record) and record["progress"]["stopped"])
+        is_over = record.get("finished", False)
         self._recorded = {} if is_over else record.get("belongs_to", {})
         self.best_step = record.get("best_step")
-        self.learn({**facts, **self._facts_of(model)})
+        self.learn(facts)
+        self.learn_model(model)
         if is_over:
             logger.warning(
                 "The last fit with directory=%s has finished; this one begins anew, and its best "
                 "weights will replace those there.",
                 self._path,
             )
-        if is_over or not record:
             return None
-        logger.warning(
-            "Going on with the interrupted fit in directory=%s, whose evaluations so far are %d%s. "
-            "If this is another one, on other data, say, remove the directory or give another.",
-            self._path,
-            len(record["evaluations"]),
-            "" if self._recorded else "; an earlier version did not record of what",
-        )
-        return record
+        if record:
+            logger.warning(
+                "Going on with the interrupted fit in directory=%s, whose evaluations so far are "
+                "%d. If this is another one, on other data, say, remove the directory or give "
+                "another.",
+                self._path,
+                len(record["evaluations"]),
+            )
+        return record or None
 
     def learn(self, facts: Mapping[str, Any]) -> None:
         """Adds what has become known of this fit; what was known first stays.
@@ -98,18 +98,15 @@ class FitDirectory:
 
     def learn_model(self, model: Any) -> None:
         """Adds how a model is made and compiled, and for what data, once it is built."""
-        self.learn(self._facts_of(model))
-
-    def _facts_of(self, model: Any) -> dict[str, Any]:
         is_compiled = isinstance(model, keras.Model) and hasattr(model, "optimizer")
         if not is_compiled or not model.built or "model" in self._facts:
-            return {}
+            return
         facts: dict[str, Any] = {"model": describe_model(model)}
         shapes = (model.get_build_config() or {}).get("input_shape")
         if shapes is not None:
             per_example = keras.tree.map_shape_structure(lambda shape: list(shape[1:]), shapes)
             facts["shape of an example"] = str(per_example)
-        return facts
+        self.learn(facts)
 
     def learn_rows(self, what: str, model: Any) -> None:
         """Adds how many examples this pass over the data had, by Keras's own mean of the loss."""
@@ -131,10 +128,7 @@ class FitDirectory:
         self.best_step, self._inode = state["best_step"], self._inode_now()
 
     def check_alone(self) -> None:
-        """
-        Raises:
-            WorkdirError: another callback has written there since; fits side by side, say.
-        """
+        """Raises WorkdirError if another callback has written there; fits side by side, say."""
         if self._inode_now() not in (None, self._inode):
             raise WorkdirError(
                 f"Another EarlyStopping writes to directory={self._path} at the same time; best "

@@ -286,18 +286,6 @@ def test_examples_of_another_shape_are_refused_where_the_model_takes_any(tmp_pat
         )
 
 
-def test_what_an_earlier_version_recorded_goes_on_and_says_so(tmp_path, caplog):
-    interrupted_fit(kerastrain.EarlyStopping(patience=9, directory=tmp_path), [1.0])
-    file = tmp_path / "early_stopping.json"
-    old = json.loads(file.read_text())
-    for name in ("finished", "belongs_to", "best"):
-        del old[name]
-    file.write_text(json.dumps(old))
-    again = kerastrain.EarlyStopping(patience=9, directory=tmp_path)
-    fit(again, [2.0])
-    assert again.best == 1.0 and "an earlier version did not record of what" in caplog.text
-
-
 def test_two_that_write_to_one_directory_are_refused_before_weights_are_lost(tmp_path):
     two = [kerastrain.EarlyStopping(name, directory=tmp_path) for name in ("loss", "mae")]
     with pytest.raises(WorkdirError, match="Give each a directory of its own"):
