@@ -5,7 +5,6 @@ objective = objective_of(callback)      # asks its _is_improvement, if that is n
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ class OwnComparison(Objective):
 
     def is_better(self, value: float | None, *, than: float | None, min_delta: float = 0.0) -> bool:
         """Whatever it says of a finite value; by how much it must be better, it knows itself."""
-        return value is not None and math.isfinite(value) and self.improves(value, than)
+        return value is not None and math.isfinite(value) and bool(self.improves(value, than))
 
 
 def objective_of(callback: Any) -> Objective:
@@ -40,9 +39,7 @@ def objective_of(callback: Any) -> Objective:
     is_keras_op = callback.monitor_op in (keras.ops.less, keras.ops.greater)
     if is_keras_op and not overrides(callback, "_is_improvement"):
         return Objective(callback.monitor, direction)
-    # Asked once an evaluation, as by Keras, though it is for the best and for the wait.
-    improves = functools.lru_cache(maxsize=2)(lambda *args: bool(callback._is_improvement(*args)))
-    return OwnComparison(callback.monitor, direction, improves)
+    return OwnComparison(callback.monitor, direction, callback._is_improvement)
 
 
 def overrides(callback: Any, method: str) -> bool:

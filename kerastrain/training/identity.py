@@ -109,7 +109,8 @@ def differing(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str = 
 def _layer_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Layers are matched by kind and name: one that was put in does not change all that follow."""
     old, new = recorded["layer_list"], now["layer_list"]
-    matcher = difflib.SequenceMatcher(a=_kinds(old), b=_kinds(new), autojunk=False)
+    kinds = ([(layer["kind"], layer["name"]) for layer in one] for one in (old, new))
+    matcher = difflib.SequenceMatcher(None, *kinds, autojunk=False)
     lines = []
     for _, i, i_end, j, j_end in matcher.get_opcodes():
         both = min(i_end - i, j_end - j)  # The same, renamed, or of another kind.
@@ -119,10 +120,6 @@ def _layer_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> l
         gone = [f"layer {e['name']} ({e['kind']}) is gone" for e in old[i + both : i_end]]
         lines += gone + [f"layer {e['name']} ({e['kind']}) is new" for e in new[j + both : j_end]]
     return lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
-
-
-def _kinds(layers: list[dict[str, Any]]) -> list[str]:
-    return [f"{layer['kind']} {layer['name']}" for layer in layers]
 
 
 def _settings(layer: keras.Layer) -> dict[str, Any]:
