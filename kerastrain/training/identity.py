@@ -109,8 +109,8 @@ def differing(recorded: Mapping[str, Any], now: Mapping[str, Any], where: str = 
 def _layer_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Layers are matched by kind and name: one that was put in does not change all that follow."""
     old, new = recorded["layer_list"], now["layer_list"]
-    kinds = ([(layer["kind"], layer["name"]) for layer in one] for one in (old, new))
-    matcher = difflib.SequenceMatcher(None, *kinds, autojunk=False)
+    a, b = ([f"{layer['kind']} {layer['name']}" for layer in one] for one in (old, new))
+    matcher = difflib.SequenceMatcher(a=a, b=b, autojunk=False)
     lines = []
     for _, i, i_end, j, j_end in matcher.get_opcodes():
         both = min(i_end - i, j_end - j)  # The same, renamed, or of another kind.

@@ -36,30 +36,22 @@ def kept_variables(model: keras.Model) -> list[tuple[str, tf.Variable]]:
 
 def untracked_variables(model: keras.Model) -> list[tuple[str, tf.Variable]]:
     """Return (path, raw variable) of what belongs to the model although Keras does not know it."""
+    found: list[tuple[str, tf.Variable]] = []
     tracked = {id(v.value) for v in [*model.variables, *model.metrics_variables]}
-    return [(path, v) for path, v in held_variables(model, model.name) if id(v) not in tracked]
-
-
-def held_variables(root: Any, name: str) -> list[tuple[str, tf.Variable]]:
-    """Return (path, raw variable) of every variable that an object leads to, each once.
-
-    Args:
-        root: a layer, a function, or any object of the user's.
-        name: what the paths begin with.
-    """
-    found: dict[int, tuple[str, tf.Variable]] = {}
     seen: dict[int, Any] = {}  # With the objects, so that no other gets the number of one.
     # Not by recursion: a chain of objects may be longer than Python's stack.
-    waiting = [(name, root)]
+    waiting: list[tuple[str, Any]] = [(model.name, model)]
     while waiting:
         path, value = waiting.pop()
         raw = value.value if isinstance(value, keras.Variable) else value
-        if isinstance(raw, tf.Variable):
-            found.setdefault(id(raw), (path, raw))
-        elif id(raw) not in seen:
-            seen[id(raw)] = raw
+        if id(raw) in seen:
+            continue
+        seen[id(raw)] = raw
+        if not isinstance(raw, tf.Variable):
             waiting += reversed([(f"{path}/{part}", item) for part, item in _parts(raw)])
-    return list(found.values())
+        elif id(raw) not in tracked:
+            found.append((path, raw))
+    return found
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
