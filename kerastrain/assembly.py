@@ -176,11 +176,12 @@ class Assembly:
                 return TrainState(model, strategy=self.strategy, seed=options.seed, batch=first)
             except KerastrainError as error:
                 size = _declared_batch(model) or self._batch_size(data)
-                if not _takes(model, first[0], size):
-                    raise
+                few = len(first[1])
+                if _takes(model, first[0], few) or not _takes(model, first[0], size):
+                    raise  # It is about something else.
                 raise KerastrainError(
                     f"The model '{model.name}' takes {size} rows at a time, but not "
-                    f"{len(first[1])}. Give its Input no batch_size and let layers reshape to -1 "
+                    f"{few}. Give its Input no batch_size and let layers reshape to -1 "
                     "rows: an epoch's last batch and a server's requests have other numbers."
                 ) from error
 
@@ -225,7 +226,7 @@ def _declared_batch(model: keras.Model) -> int | None:
 
 
 def _takes(model: keras.Model, inputs: Any, rows: int) -> bool:
-    """Whether the model, which does not take these, takes so many."""
+    """Whether the model takes so many rows at a time."""
 
     def spec(array: np.ndarray) -> keras.KerasTensor:
         return keras.KerasTensor((rows, *array.shape[1:]), array.dtype.name)
