@@ -26,7 +26,16 @@ INLINE_BYTES = 1 << 12
 
 # Not made anew: how long one may be, or what it makes of a missing key, is not known.
 ONLY_FILLED = (collections.deque, collections.defaultdict)
-KINDS = (list, tuple, set, dict, collections.Counter, collections.OrderedDict, *ONLY_FILLED)
+KINDS = (
+    list,
+    tuple,
+    set,
+    frozenset,
+    dict,
+    collections.Counter,
+    collections.OrderedDict,
+    *ONLY_FILLED,
+)
 CONTAINERS = {kind.__name__: kind for kind in KINDS}
 
 
@@ -51,7 +60,7 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if kind in KINDS:
         items = [encode(item, arrays) for item in value]
         # A set has another order in each process.
-        ordered = sorted(items, key=json.dumps) if kind is set else items
+        ordered = sorted(items, key=json.dumps) if kind in (set, frozenset) else items
         return {"kind": kind.__name__, "items": ordered}
     if kind is np.ndarray or isinstance(value, np.generic):
         return {"kind": "array" if kind is np.ndarray else "scalar", **_array(value, arrays)}
@@ -152,7 +161,7 @@ def _filled(kind: Any, kept: list[Any], now: Any, read: Callable[[str], bytes]) 
         items = {key: decode(item, there.get(key), read) for key, item in pairs}
     else:
         items = [decode(item, there.get(i), read) for i, item in enumerate(kept)]
-    if kind is tuple or not is_there:
+    if kind in (tuple, frozenset) or not is_there:
         return kind(items)
     now.clear()
     (now.extend if hasattr(now, "extend") else now.update)(items)

@@ -80,7 +80,7 @@ VALUES = {
     "not finite": [math.inf, -math.inf, math.nan, -0.0, 2**80],
     "texts": ["é", None, True],
     "keys that are no texts": {1: "a", (2, "b"): {None: 3.5}},
-    "tuples and sets": ((1, [2, (3,)]), {3, 1}),
+    "tuples and sets": ((1, [2, (3,)]), {3, 1}, frozenset("ab")),
     "collections": [
         collections.Counter("aab"),
         collections.OrderedDict(b=1, a=2),
