@@ -26,16 +26,8 @@ INLINE_BYTES = 1 << 12
 
 # Not made anew: how long one may be, or what it makes of a missing key, is not known.
 ONLY_FILLED = (collections.deque, collections.defaultdict)
-KINDS = (
-    list,
-    tuple,
-    set,
-    frozenset,
-    dict,
-    collections.Counter,
-    collections.OrderedDict,
-    *ONLY_FILLED,
-)
+SETS = (set, frozenset)
+KINDS = (list, tuple, *SETS, dict, collections.Counter, collections.OrderedDict, *ONLY_FILLED)
 CONTAINERS = {kind.__name__: kind for kind in KINDS}
 
 
@@ -60,7 +52,7 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if kind in KINDS:
         items = [encode(item, arrays) for item in value]
         # A set has another order in each process.
-        ordered = sorted(items, key=json.dumps) if kind in (set, frozenset) else items
+        ordered = sorted(items, key=json.dumps) if kind in SETS else items
         return {"kind": kind.__name__, "items": ordered}
     if kind is np.ndarray or isinstance(value, np.generic):
         return {"kind": "array" if kind is np.ndarray else "scalar", **_array(value, arrays)}
