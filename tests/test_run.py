@@ -470,7 +470,7 @@ def test_another_model_is_refused_on_resume(tmp_path):
     run = json.loads(file.read_text())
     for name in ("splits", "step", "initial_weights"):
         del run[name]
-    for name in ("graph", "layer_list", "layer_settings", "code", "is_trained"):
+    for name in ("graph", "layer_list", "code", "is_trained"):
         del run["model"][name]
     file.write_text(json.dumps(run))
     with pytest.raises(ResumeError, match=r"model:\n  optimizer learning_rate: 0\.01 rec.*, 0\.5"):
