@@ -37,7 +37,6 @@ from kerastrain.training.plan import Plan, in_steps
 from kerastrain.training.rollback import read_rollbacks
 from kerastrain.training.signals import Signals
 from kerastrain.training.starts import Starts
-from kerastrain.training.state import TrainState
 from kerastrain.training.tuning import Choice, measure
 from kerastrain.workdir import Workdir, read_json, strict_json, write_bytes, write_json
 
@@ -272,7 +271,7 @@ class Session:
             "epoch": fitting.parts.plan.epoch_at(ended.step),
             "best": best,
             "metrics": published.metrics,
-            "learning_rate": _rate(found.state),
+            "learning_rate": found.state.learning_rate,
             "weights": weights_sha256(found.state.model),
             "export": str(published.path.relative_to(self.workdir.path)),
             "given": self.job.given.to_json(),
@@ -293,10 +292,3 @@ class Session:
         )
         write_json(self.workdir.result_file, result)
         return result
-
-
-def _rate(state: TrainState) -> float | None:
-    try:
-        return state.learning_rate
-    except AttributeError:  # keras.optimizers.MultiOptimizer has several.
-        return None
