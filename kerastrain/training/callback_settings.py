@@ -135,6 +135,8 @@ def _seen(value: Any) -> Seen:
         kept = encode(value, arrays)
     except Unkept as error:
         return Seen(str(error), unkept=str(error))
+    except RecursionError:
+        return Seen("itself", unkept=f"{type(value).__name__} that holds itself")
     return Seen(json.dumps(kept), kept, arrays=arrays)
 
 

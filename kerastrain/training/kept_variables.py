@@ -69,10 +69,18 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, functools.partial):
         yield from [("call", value.func), ("args", value.args), ("keywords", value.keywords)]
     elif _is_looked_into(value):
-        held = list(getattr(value, "__dict__", {}).items())
+        held = [*getattr(value, "__dict__", {}).items(), *_slots(value)]
         yield from (part for part in held if not _is_bookkeeping(value, *part))
         if isinstance(value, keras.layers.Layer):
             yield from ((n, getattr(type(value), n)) for n in ASKED_BY if hasattr(value, n))
+
+
+def _slots(value: Any) -> Iterator[tuple[str, Any]]:
+    for kind in type(value).__mro__:
+        names = vars(kind).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if hasattr(value, name):
+                yield name, getattr(value, name)
 
 
 def _is_looked_into(value: Any) -> bool:

@@ -16,6 +16,16 @@ SETTINGS.scale = tf.Variable(2.0)
 Pair = collections.namedtuple("Pair", ["left", "right"])
 
 
+class Slotted:
+    __slots__ = ("scale",)
+
+
+def slotted(variable):
+    held = Slotted()
+    held.scale = variable
+    return held
+
+
 @tf.function
 def times_global(x):
     return x * GLOBAL
@@ -41,6 +51,7 @@ class Calling(keras.layers.Layer):
         lambda v: v,
         lambda v: [0, {"a": (v,)}],
         lambda v: Pair(None, v),
+        slotted,
         lambda v: types.SimpleNamespace(scale=v),
         lambda v: functools.partial(max, v),
         lambda v: lambda x: x * v,
@@ -51,6 +62,7 @@ class Calling(keras.layers.Layer):
         "plain",
         "nested",
         "namedtuple",
+        "slots",
         "namespace",
         "partial",
         "closure",
