@@ -254,8 +254,9 @@ class Inspection:
             self._refuse(
                 "trains by another step", ["its code, or a value that it uses, was changed"]
             )
-        recorded = self.recorded.get("callbacks", {})
-        self._refuse("has other callbacks", setting_differences(recorded, self.job.callbacks))
+        if "callbacks" in self.recorded:
+            differences = setting_differences(self.recorded["callbacks"], self.job.callbacks)
+            self._refuse("has other callbacks", differences)
 
     def _check_state(
         self, state: TrainState, executor: Executor, evaluator: Evaluator | None

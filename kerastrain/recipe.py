@@ -196,6 +196,8 @@ def locate_recipe(name_or_path: str) -> Path:
     """
     if name_or_path.endswith(".py") or "/" in name_or_path:
         path = Path(name_or_path)
+        if path.exists() and not (path.is_file() and name_or_path.endswith(".py")):
+            raise RecipeError(f"The recipe '{name_or_path}' is no Python file; expected NAME.py.")
         if not path.is_file():
             raise RecipeError(f"There is no recipe file '{name_or_path}'.")
         return path.resolve()

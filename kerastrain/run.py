@@ -218,6 +218,7 @@ def train(
     recorded = None if new_version else recorded_run(place)
     with (
         best_effort_output(remark="What is printed is lost from here on, the training goes on"),
+        _messages(shown=bool(verbose)),
         _answering_signals() as signals,
         _checking_process(recorded) as process,
     ):
@@ -258,7 +259,9 @@ def run_recipe(
             check_same_files(workdir, recorded, options, files, override=False)
         if recorded is not None and workdir.result_file.exists():
             finished = _same_command(workdir, options, recorded, files)
-            if finished is not None and not (new_version and set(files) <= {RECIPE}):
+            # A recipe of the user's own may read data that no option names.
+            may_differ = set(files) == {RECIPE} or (new_version and not files)
+            if finished is not None and not may_differ:
                 return finished
         workdir.check()
         loaded = _checked_recipe(options)
@@ -456,6 +459,25 @@ def _found_finished(
             workdir,
         )
     return _result(workdir, result, model, already_finished=True)
+
+
+@contextlib.contextmanager
+def _messages(*, shown: bool) -> Iterator[None]:
+    """Shows what is said of the run to a program that has no logging of its own."""
+    ours = logging.getLogger("kerastrain")
+    if not shown or (ours.isEnabledFor(logging.INFO) and ours.hasHandlers()):
+        yield
+        return
+    handler, level = logging.StreamHandler(), ours.level
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False  # Or warnings would come twice.
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        ours.propagate = True
 
 
 @contextlib.contextmanager

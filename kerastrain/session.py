@@ -249,6 +249,7 @@ class Session:
             "options": self.options.to_json(),
             "found_learning_rate": found.identity["found_learning_rate"],
             "step": best["step"],
+            "weights": weights_sha256(found.state.model),
             "objective": str(self.job.objective),
             "not_kept": found.identity["not_kept"],
             "best": best,
@@ -260,7 +261,7 @@ class Session:
         }
         base = self.workdir.exports / self.job.name
         # A run that went on and found nothing better has published this model already.
-        identity = {name: facts[name] for name in ("recipe", "best", "data")}
+        identity = {name: facts[name] for name in ("recipe", "best", "data", "weights")}
         published = published_before(base, identity) or publish(
             found.state.model, found.data, base=base, facts=facts, process=self.process
         )
@@ -272,7 +273,7 @@ class Session:
             "best": best,
             "metrics": published.metrics,
             "learning_rate": found.state.learning_rate,
-            "weights": weights_sha256(found.state.model),
+            "weights": facts["weights"],
             "export": str(published.path.relative_to(self.workdir.path)),
             "given": self.job.given.to_json(),
             "resolved": self.options.to_json(),

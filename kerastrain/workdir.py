@@ -306,11 +306,16 @@ def refuse_differences(
         return
     listed = "".join(f"\n  {line}" for line in differences)
     if not override:
-        raise ResumeError(
-            f"The run in {workdir} {what}:{listed}\n"
-            "Begin anew with --new_version (this run is kept in the folder earlier/, what it "
-            "published stays), use a new --workdir, or go on all the same with --override."
+        anew = (
+            "Begin anew with --new_version (new_version=True; this run is kept in the folder "
+            "earlier/, what it published stays)"
         )
+        ways = (
+            f"{anew}, use a new --workdir, or go on all the same with --override (override=True)."
+        )
+        if workdir.result_file.exists():  # Nothing is left to go on with.
+            ways = f"{anew}, or use a new --workdir."
+        raise ResumeError(f"The run in {workdir} {what}:{listed}\n{ways}")
     logger.warning("The run in %s %s:%s", workdir, what, listed)
 
 

@@ -194,6 +194,10 @@ def frozen(model):
     model.layers[-1].trainable = False
 
 
+def given_weight_decay(model):
+    model.optimizer.weight_decay = 0.1
+
+
 def given_a_schedule(model):
     model.optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
 
@@ -204,6 +208,7 @@ def given_a_schedule(model):
         (compiled_anew, "on_epoch_begin", "the optimizer"),
         (frozen, "on_epoch_end", "trainable"),
         (given_a_schedule, "on_train_batch_end", "schedule"),
+        (given_weight_decay, "on_epoch_begin", "settings"),
     ],
 )
 def test_what_a_compiled_step_would_not_notice_is_refused_at_once(tmp_path, change, event, what):
@@ -220,3 +225,16 @@ def test_several_optimizers_in_one_are_trained_with(tmp_path):
     )
     net = plain(optimizer=keras.optimizers.MultiOptimizer(joined))
     assert len(train_plain(tmp_path / "run", net).history) == 4
+
+
+def test_a_loss_weight_in_a_variable_keeps_no_export_from_being_checked(tmp_path):
+    weight = keras.Variable(1.0, trainable=False)
+    net = plain()
+    net.compile("adam", lambda y, p: weight * keras.ops.mean(abs(y - p), -1))
+    result = train_plain(tmp_path / "run", net, max_epochs=1)
+    assert (result.export / "model.keras").exists()
+
+
+def test_gradients_are_accumulated_as_keras_does_it(tmp_path):
+    net = plain(optimizer=keras.optimizers.Adam(0.1, gradient_accumulation_steps=2))
+    assert len(train_plain(tmp_path / "run", net, max_epochs=2).history) == 2

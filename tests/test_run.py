@@ -135,7 +135,8 @@ def test_the_same_call_again_trains_nothing_and_gives_the_model_the_best_weights
 
 def recompiled(optimizer, **settings):
     net = model()
-    net.compile(optimizer, settings.get("loss", net.loss), metrics=["accuracy"])
+    metrics = settings.get("metrics", ["accuracy"])
+    net.compile(optimizer, settings.get("loss", net.loss), metrics=metrics)
     return net
 
 
@@ -169,6 +170,12 @@ def with_units(units):
         ),
         (lambda: with_units(16), {}, r"layer dense \(2 of 4\): units: 8 recorded, 16 now"),
         (model, {"step": nan_after(10)}, "another step"),
+        (lambda: recompiled(keras.optimizers.Adam(0.01), metrics=[]), {}, "metrics 0: accuracy"),
+        (
+            model,
+            {"callbacks": [keras.callbacks.ReduceLROnPlateau("val_loss")]},
+            "callback 0 ReduceLROnPlateau: is new",
+        ),
     ],
 )
 def test_a_finished_run_refuses_what_differs_and_leaves_the_model_alone(

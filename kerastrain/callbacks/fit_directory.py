@@ -65,8 +65,9 @@ class FitDirectory:
         if record:
             logger.warning(
                 "Going on with the interrupted fit in directory=%s, whose evaluations so far are "
-                "%d. If this is another one, on other data, say, remove the directory or give "
-                "another.",
+                "%d: with its progress and best weights. The weights to train on from are the "
+                "model's own, unless keras.callbacks.BackupAndRestore brings them. If this is "
+                "another fit, on other data, say, remove the directory or give another.",
                 self._path,
                 len(record["evaluations"]),
             )

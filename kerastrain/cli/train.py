@@ -284,6 +284,8 @@ def options_from(values: flags.FlagValues) -> TrainOptions:
     given["evaluate_batch"] = _number_or_word(given.get("evaluate_batch"), int)
     given["learning_rate"] = _number_or_word(given.get("learning_rate"), float)
     path = locate_recipe(given["recipe"])
+    if given.get("workdir") == "":  # An unset variable of the shell's.
+        raise UsageError("--workdir is empty; expected a folder. Leave it out for runs/RECIPE.")
     given["workdir"] = given.get("workdir") or os.path.join("runs", path.stem)
     given.pop("table", None)
     return TrainOptions(**given, table=table_flags.table_options(values), settings=settings)

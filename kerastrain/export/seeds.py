@@ -43,9 +43,11 @@ class Seeds:
     @classmethod
     def of(cls, *models: keras.Model, values: Sequence[Any] | None = None) -> Seeds:
         """Those of the models, and the seed that is drawn from where none is given."""
+        # What Keras does not track comes last: a model that is loaded from a file has none of it.
         held = [v.value for model in models for v in model.variables]
+        held.append(global_seed_generator().state.value)
         held += [variable for model in models for _, variable in untracked_variables(model)]
-        states = [*filter(_may_change, held), global_seed_generator().state.value]
+        states = filter(_may_change, held)
         return cls((copy for state in states for copy in replica_values(state)), values)
 
     @classmethod
@@ -55,8 +57,10 @@ class Seeds:
 
     @property
     def fits(self) -> bool:
-        """Whether there are as many variables as values."""
-        return len(self._states) == len(self.values)
+        """Whether each variable has a value of its shape; some values may be of none."""
+        pairs = zip(self._states, self.values, strict=False)
+        enough = len(self._states) <= len(self.values)
+        return enough and all(tuple(s.shape) == value.shape for s, value in pairs)
 
     def asked(self, ask: Callable[[], Any]) -> Any:
         """What `ask` gives when it begins with the values, which are there again afterwards."""
@@ -69,7 +73,9 @@ class Seeds:
     def _set(self) -> bool:
         """Whether one had another value."""
         moved = False
-        for state, value in zip(self._states, self.values, strict=self.fits):
+        if not self.fits:
+            return moved
+        for state, value in zip(self._states, self.values, strict=False):
             if not np.array_equal(state.numpy(), value):
                 moved = True
                 state.assign(value.astype(state.dtype.as_numpy_dtype))

@@ -48,22 +48,33 @@ COPIED_BYTES = 1 << 26
 MADE = "_kerastrain_made"
 
 
-def callback_settings(
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> dict[str, dict[str, str]]:
-    """{"0 Patience": {"patience": "3", …}, …}: what every callback was set to, as texts."""
-    return {name: _settings(callback) for name, callback in named_callbacks(callbacks)}
+def callback_settings(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Any]:
+    """{"0 Patience": {"acts": True, "patience": "3", …}, …}: what every callback was set to.
+
+    "acts": whether it acts on the training; settings are texts.
+    """
+    return {
+        # Whether there is an EarlyStopping of this package is an option, when to stop.
+        name: {
+            "acts": _acts_on_training(callback) and not _is_ours(callback),
+            **_settings(callback),
+        }
+        for name, callback in named_callbacks(callbacks)
+    }
 
 
 def setting_differences(
-    recorded: Mapping[str, Mapping[str, str]], callbacks: Sequence[keras.callbacks.Callback]
+    recorded: Mapping[str, Mapping[str, Any]], callbacks: Sequence[keras.callbacks.Callback]
 ) -> list[str]:
-    """Lines "callback 0 Patience: patience: 3 recorded, 5 now", of callbacks that were there.
+    """Lines "callback 0 Patience: patience: 3 recorded, 5 now", or of one that came or went.
 
     No difference, but told: what `OF_ONE_START` matches, and whatever a callback has that does
     not act on the training.
     """
-    differences = []
+    acting = {name for name, each in callback_settings(callbacks).items() if each["acts"]}
+    recorded_acting = {name for name, each in recorded.items() if each["acts"]}
+    differences = [f"callback {name}: is gone" for name in sorted(recorded_acting - acting)]
+    differences += [f"callback {name}: is new" for name in sorted(acting - recorded_acting)]
     for name, callback in named_callbacks(callbacks):
         before, now = recorded.get(name, {}), _settings(callback)
         for attribute in (a for a in now if a in before and before[a] != now[a]):
@@ -85,11 +96,14 @@ def _acts_on_training(callback: keras.callbacks.Callback) -> bool:
     return any(not ACTING.isdisjoint(names_read(each.__code__)) for each in functions)
 
 
+def _is_ours(callback: keras.callbacks.Callback) -> bool:
+    return any(base.__module__.startswith("kerastrain.") for base in type(callback).__mro__)
+
+
 def _settings(callback: keras.callbacks.Callback) -> dict[str, str]:
     kind: Any = type(callback)
     # When to stop is an option, and is compared there.
-    is_own = any(base.__module__.startswith("kerastrain.") for base in kind.__mro__)
-    left_out = NO_SETTINGS | (set_by_libraries(kind) if is_own else set())
+    left_out = NO_SETTINGS | (set_by_libraries(kind) if _is_ours(callback) else set())
     return {
         name: _short(each.text)
         for name, each in as_made(callback).items()

@@ -233,8 +233,7 @@ class Executor:
                     state.begin_step(number)
                     return step(state, tf.nest.map_structure(lambda t: tf.gather(t, rows), tensors))
 
-                # Read before the step; without loss scaling it is not asked for.
-                updates = tf.identity(state.optimizer.iterations.value)
+                updates = _updates(state.optimizer)  # Before the step.
                 loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(one_replica), None)
                 is_bad = tf.logical_and(first_bad < 0, _is_harm(loss, state.optimizer, updates))
                 first_bad = tf.where(is_bad, number, first_bad)
@@ -242,6 +241,12 @@ class Executor:
             return first_bad
 
         return chunk
+
+
+def _updates(optimizer: keras.Optimizer) -> tf.Tensor:
+    """How often the optimizer was applied. With accumulation that is not its `iterations`."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return tf.identity(inner._iterations.value)
 
 
 def _is_harm(loss: tf.Tensor, optimizer: keras.Optimizer, updates_before: tf.Tensor) -> tf.Tensor:
@@ -256,7 +261,7 @@ def _is_harm(loss: tf.Tensor, optimizer: keras.Optimizer, updates_before: tf.Ten
     if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return is_bad
     scale = tf.convert_to_tensor(optimizer.dynamic_scale.value)
-    was_left_out = tf.equal(updates_before, optimizer.iterations.value)
+    was_left_out = tf.equal(updates_before, _updates(optimizer))
     return tf.where(was_left_out, is_bad & (scale < 1) | (scale < SMALLEST_SCALE), is_bad)
 
 

@@ -28,6 +28,8 @@ from kerastrain.training.kept_variables import FOREIGN, read_by
 
 # So many differences between layers are shown.
 SHOWN = 8
+# What is given to compile; "loss" stands for "loss_weights", too.
+COMPILED = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
 # Of a layer with more settings only a digest is recorded.
 LARGE = 80
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -55,9 +57,9 @@ def describe_model(model: keras.Model) -> dict[str, Any]:
     # Not as it was given to compile: "adam" is Adam().
     optimizer = {"class_name": type(model.optimizer).__name__}
     optimizer |= _serialised(model.optimizer.get_config) or {}
-    parts = {"optimizer": optimizer, "loss": compiled.get("loss")}
-    for name, part in {**parts, "loss_weights": compiled.get("loss_weights")}.items():
-        described.update(_flat(name, _without_lambdas(part)))
+    compiled["optimizer"] = optimizer
+    for name in COMPILED:
+        described.update(_flat(name, _without_lambdas(compiled.get(name))))
     return described
 
 
@@ -87,7 +89,7 @@ def model_differences(
         for name in recorded["code"].keys() & now["code"].keys()
         if is_other_code(recorded["code"][name], now["code"][name])
     ]
-    for part in ("optimizer", "loss"):
+    for part in ("optimizer", "loss", "metrics", "weighted_metrics"):
         kind = f"{part} class_name"
         if before.get(kind) == after.get(kind):
             names = [n for n in {*before, *after} if n.startswith(part)]

@@ -186,6 +186,12 @@ class TrainState:
             "the learning rate's schedule": [
                 id(getattr(each, "_learning_rate", None)) for each in optimizers_of(model.optimizer)
             ],
+            "the optimizer's settings": [
+                {name: value for name, value in vars(each).items() if _is_setting(name, value)}
+                for each in optimizers_of(
+                    getattr(model.optimizer, "inner_optimizer", model.optimizer)
+                )
+            ],
             "the compiled loss": id(model._compile_loss),
             "the compiled metrics": id(model._compile_metrics),
             "which weights are trainable": [id(v) for v in model.trainable_variables],
@@ -362,6 +368,10 @@ class TrainState:
                 f"Gradient clipping with loss scaling is not supported over {self.replicas} "
                 "replicas. Use --precision=mixed_bfloat16 or --strategy=one_device."
             )
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    return not name.startswith("_") and isinstance(value, (bool, int, float, str, type(None)))
 
 
 def _clips(optimizer: keras.Optimizer) -> bool:

@@ -45,7 +45,7 @@ def differences(before, now):
     ],
 )
 def test_settings_are_compared_but_for_what_belongs_to_one_start(caplog, now, expected):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "kerastrain")
     assert differences(Halving(), Halving(**now)) == expected
     assert ('where: "a/log" recorded, "b/log" now' in caplog.text) == ("where" in now)
 
@@ -58,7 +58,9 @@ def test_what_does_not_act_on_the_training_is_told_and_not_refused(caplog):
     assert differences(Crashing(step=20), Crashing(step=35)) == []
     assert "The callback 0 Crashing was made otherwise: step: 20 recorded, 35 now" in caplog.text
     caplog.clear()
-    assert differences(Crashing(step=20), Halving()) == [] and not caplog.text
+    assert differences(Crashing(step=20), Halving()) == ["callback 0 Halving: is new"]
+    assert differences(Halving(), Crashing(step=20)) == ["callback 0 Halving: is gone"]
+    assert not caplog.text
 
 
 def test_functions_and_arrays_are_settings_too():

@@ -62,6 +62,11 @@ def _files_of_folder(folder: Path) -> list[Path]:
 
 
 def check_exists(path: Path) -> None:
-    """Raises DataError, with a suggestion, unless something is there."""
+    """Raises DataError, with a suggestion, unless a file or a folder is there."""
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"'{path}' is a link to {os.readlink(path)}, where nothing is.")
     if not path.exists():
         raise DataError(f"There is no file '{path}'.{suggested_path(path)}")
+    if not (path.is_file() or path.is_dir()):
+        # It could be read once only, and its content is compared at each start.
+        raise DataError(f"'{path}' is no ordinary file; expected one. Write what it gives to one.")
