@@ -57,7 +57,7 @@ DAMAGES = (
     pa.ArrowException,
 )
 # To be raised when the same table would be encoded otherwise than before.
-FORMAT = 2
+FORMAT = 3
 # Smaller tables are read and encoded in about the time that reading the cache takes.
 LEAST_BYTES = 64 << 20
 

@@ -34,7 +34,7 @@ def leaks(columns: RawColumns, targets: np.ndarray, schema: Schema) -> Iterator[
     """Columns that alone predict the target almost perfectly.
 
     Args:
-        columns, targets: of the training rows; int [n] or float32 [n, 1].
+        columns, targets: of the training rows; int [n] or float64 [n, 1].
     """
     rows = np.linspace(0, len(targets) - 1, min(LEAK_ROWS, len(targets))).astype(np.int64)
     chosen = targets[rows].reshape(len(rows))
@@ -139,7 +139,7 @@ def _row_hashes(columns: RawColumns) -> np.ndarray:
         values = columns[name]
         # + 0: there are two zeros.
         column = values.codes if isinstance(values, Texts) else values + np.float32(0)
-        bits = column.view(np.uint32).astype(np.uint64)
+        bits = column.view(f"u{column.itemsize}").astype(np.uint64)
         bits *= np.uint64(int(random.integers(0, 2**63)) * 2 + 1)
         hashes += bits ^ (bits >> np.uint64(29))
     return hashes

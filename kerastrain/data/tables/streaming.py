@@ -25,8 +25,10 @@ from kerastrain.data.source import Data, Examples
 from kerastrain.data.stored import ExamplesWriter
 from kerastrain.data.tables.cache import write_all_but_train
 from kerastrain.data.tables.columns import expanded, raw_columns, taken
+from kerastrain.data.tables.encoded import EncodedColumns
 from kerastrain.data.tables.encoding import Encoder, Scaling, fit_encoder
 from kerastrain.data.tables.loaded import (
+    as_learned,
     class_factors,
     described,
     known_columns,
@@ -105,6 +107,7 @@ class _Plan:
 
     Attributes:
         sample: the sample's training rows, encoded.
+        known: what a network must know of them.
         scale: by which --weights are divided.
         factors: of the classes, with --balance.
         shares: of the splits by chance; with --split_column, "validation" is the share of the
@@ -114,6 +117,7 @@ class _Plan:
     schema: Schema
     encoder: Encoder
     sample: Examples
+    known: EncodedColumns
     statistics: dict[str, object]
     scale: float
     factors: np.ndarray | None
@@ -150,6 +154,7 @@ def _planned(survey: Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
     columns = taken(raw_columns(table, schema), rows)
     encoder = fit_encoder(columns, schema, numbers=numbers)
     targets = target_values(table[schema.target], schema.task)[rows]
+    sample = Examples(encoder.encode(columns), targets)
     warn_of(columns, targets, schema, options.table)
     weights = row_weights(table, options.table)
     scale = 1.0 if weights is None else float(weights[rows].mean()) or 1.0
@@ -162,7 +167,8 @@ def _planned(survey: Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
     return _Plan(
         schema=schema,
         encoder=encoder,
-        sample=Examples(encoder.encode(columns), targets),
+        sample=sample,
+        known=known_columns(encoder, sample, schema),
         statistics=table_statistics(columns, schema),
         scale=scale,
         factors=factors,
@@ -185,7 +191,7 @@ def _encoded(
     weights = row_weights(table, options.table, first_row=first)
     if weights is not None:
         weights = (weights / plan.scale).astype(np.float32)
-    whole = Examples(plan.encoder.encode(columns), targets, weights)
+    whole = as_learned(Examples(plan.encoder.encode(columns), targets, weights), plan.known)
     for split in FRACTIONS:
         rows = np.flatnonzero(splits == split)
         if len(rows) == 0:
@@ -228,14 +234,14 @@ def _data(plan: _Plan, held_out: Mapping[str, _Part], description: dict[str, obj
     """The sample's training rows stand for all, which are on disk."""
     validation, test = held_out["validation"], held_out["test"]
     return Data(
-        train=plan.sample,
+        train=as_learned(plan.sample, plan.known),
         validation=validation.examples,
         test=test.examples,
         task=plan.schema.task,
         encoder=plan.encoder.model,
         validation_rows=validation.raw,
         test_rows=test.raw,
-        columns=known_columns(plan.encoder, plan.sample, plan.schema),
+        columns=plan.known,
         split_rows={split: part.rows for split, part in held_out.items()},
         description=description,
     )
@@ -243,7 +249,7 @@ def _data(plan: _Plan, held_out: Mapping[str, _Part], description: dict[str, obj
 
 def _check_batch(table: pa.Table, schema: Schema, first: int) -> None:
     for column in schema.columns:
-        if column.dtype == "float32" or column.kind == "date":  # any text is a category
+        if column.dtype != "string" or column.kind == "date":  # any text is a category
             check_column(column, table[column.name], first_row=first)
 
 

@@ -39,7 +39,7 @@ class Loaded:
     """A table with its schema, and which of its rows do what.
 
     Attributes:
-        targets: int32 [n] or float32 [n, 1], as `target.target_values` gives them.
+        targets: int32 [n] or float64 [n, 1], as `target.target_values` gives them.
         weights: float32 [n] with mean 1 over the training rows, or None.
         splits: {"train", "validation", "test"}: row numbers.
     """

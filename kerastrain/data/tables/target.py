@@ -60,7 +60,7 @@ def infer_task(
                 f"{column.type}. Leave --task=regression and --quantiles out, or correct it."
             )
         _check_finite(column, name)
-        return Regression(name, tuple(quantiles))
+        return _number_task(column, name, tuple(quantiles))
     if pa.types.is_string(column.type):
         return _classes_of_text(column, name, values)
     if pa.types.is_boolean(column.type):
@@ -76,7 +76,7 @@ def infer_task(
 
 
 def target_values(column: pa.ChunkedArray, task: Task, *, first_row: int = 0) -> np.ndarray:
-    """int32 [n], indices into the classes; or float32 [n, 1] for regression.
+    """int32 [n], indices into the classes; or float64 [n, 1] for regression.
 
     Args:
         first_row: the number (from 0) of the column's first row, for messages.
@@ -114,7 +114,17 @@ def _numbers(column: pa.ChunkedArray, name: str, first_row: int) -> np.ndarray:
     _check_complete(column, name, first_row)
     _check_finite(column, name, first_row)
     # [n, 1] like the model's output: [n] against [n, 1] would broadcast to [n, n].
-    return number_values(column).astype(np.float32)[:, np.newaxis]
+    return number_values(column)[:, np.newaxis]
+
+
+def _number_task(column: pa.ChunkedArray, name: str, quantiles: tuple[float, ...]) -> Regression:
+    numbers = number_values(column)
+    if numbers.min() == numbers.max():  # although the column's own values differ
+        raise DataError(
+            f"The values of the target '{name}' differ by less than float64 tells apart near "
+            f"{numbers[0]:g}. Subtract a constant from them in the file."
+        )
+    return Regression(name, quantiles)
 
 
 def _shown(values: Sequence[object]) -> str:
@@ -160,7 +170,7 @@ def _decided_from_numbers(column: pa.ChunkedArray, name: str, values: pa.Array) 
         )
         return _classes_of_whole_numbers(column, name, values)
     logger.info("The target '%s' is predicted as a number.", name)
-    return Regression(name)
+    return _number_task(column, name, ())
 
 
 def _classes_of_whole_numbers(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kerastrain.data.source import Classification, Regression
 from kerastrain.data.tables.columns import plain_table
 from kerastrain.data.tables.schema import Column, Schema, infer_schema, input_names
+from kerastrain.data.tables.schema_matching import matched
 from kerastrain.errors import DataError
 
 N = 40
@@ -106,9 +107,23 @@ def test_infinite_or_too_large_numbers_name_column_and_row(value):
     assert "Column 'a'" in text and "row 3" in text
 
 
-def test_numbers_too_close_for_float32_are_warned_of(caplog):
-    schema_of(a=[1.7e9 + row % 11 for row in range(N)])
-    assert "loses its differences in float32" in caplog.text
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1.7e9 + 1000.5 * (row % 11) for row in range(N)], "float64"),
+        ([1_700_000_001 + row % 11 for row in range(N)], "float64"),
+        ([99_999_999.95 + row % 11 / 100 for row in range(N)], "float64"),
+        ([None, *(1e7 + row / 7 for row in range(N - 1))], "float64"),
+        ([2000 + row % 11 for row in range(N)], "float32"),  # float32 keeps them
+        ([1.7e9 + 1e7 * (row % 11) for row in range(N)], "float32"),  # they are far apart
+    ],
+)
+def test_numbers_too_close_for_float32_are_sent_in_float64(values, dtype, caplog):
+    schema = schema_of(a=values)
+    assert schema.columns[0].dtype == dtype
+    given = Schema((Column("a", "a", "number", "float32"),), "y", schema.task)
+    matched(given, plain_table(pa.table({"a": values})), source="table.csv")
+    assert ("loses its differences in float32" in caplog.text) == (dtype == "float64")
 
 
 def test_text_that_is_nearly_all_numbers_is_warned_of(caplog):
