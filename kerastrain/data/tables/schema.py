@@ -60,6 +60,8 @@ MAX_FLOAT32_CODE = 2**24
 
 _CODE_NAME = re.compile(r"(^|[_\-. ])(id|code|type|class|category|zip|zipcode|postcode)$", re.I)
 _IDENTIFIER_NAME = re.compile(r"(^|[_\-. ]|(?<=[a-z]))(ID|Id|id|uuid|guid|key)$")
+# What a column without a name is called here and by pandas, and pandas's index in Parquet.
+_NO_NAME = re.compile(r"unnamed_\d+|Unnamed: \d+(\.\d+)*|__index_level_\d+__")
 _NUMBER = r"^[+-]?(\d{1,3}(,\d{3})+|\d+)?\.?\d*([eE][+-]?\d+)?%?$"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -176,6 +178,8 @@ def infer_schema(
             continue
         kind, dtype = _kind(name, column)
         check_values(name, kind, column, dtype=dtype)
+        if kind == "number":
+            _warn_of_numbering(name, column)
         zone = has_zone(column.type) if kind == "date" else None
         used.append(Column(name, "", kind, dtype, column.null_count, zone))
     if not used:
@@ -290,7 +294,11 @@ def _reason_for_number(name: str, column: pa.ChunkedArray) -> str | None:
     if low == high and column.null_count == 0:
         return "it has one value only"
     rows = len(column)
-    if not pa.types.is_integer(column.type) or column.null_count or rows < IDENTIFIER_ROWS:
+    if not _is_whole(column):
+        return None
+    if _NO_NAME.fullmatch(name) and pc.count_distinct(column).as_py() > IDENTIFIER_SHARE * rows:
+        return f"it looks like the index of the rows (whole numbers without a name, from {low})"
+    if rows < IDENTIFIER_ROWS:
         return None
     is_numbering = high - low == rows - 1
     if not is_numbering and not _IDENTIFIER_NAME.search(name):
@@ -300,6 +308,34 @@ def _reason_for_number(name: str, column: pa.ChunkedArray) -> str | None:
     if is_numbering:
         return f"it numbers the rows ({low} to {high})"
     return "it looks like an identifier (a different number in every row)"
+
+
+def _is_whole(column: pa.ChunkedArray) -> bool:
+    """Whether there is a whole number in every row, 3 or 3.0."""
+    if column.null_count or not is_number(column.type) or pa.types.is_boolean(column.type):
+        return False
+    return pc.all(pc.equal(column, pc.round(column))).as_py() is True
+
+
+def _warn_of_numbering(name: str, column: pa.ChunkedArray) -> None:
+    """Says so when a number is different in every row and puts the rows in the file's order."""
+    if len(column) < IDENTIFIER_ROWS or not _is_whole(column):
+        return
+    steps = np.diff(number_values(column))
+    if (steps > 0).all() or (steps < 0).all():
+        logger.warning(
+            "Column '%s' holds a different whole number in every row, and orders the file. If it "
+            "only numbers the rows, it tells nothing about new ones: --ignore_columns=%s.",
+            name,
+            name,
+        )
+    elif _NO_NAME.fullmatch(name):
+        logger.warning(
+            "Column '%s' has no name in the file. If it numbers the rows, leave it out: "
+            "--ignore_columns=%s.",
+            name,
+            name,
+        )
 
 
 def check_values(

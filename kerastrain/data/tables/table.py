@@ -120,7 +120,7 @@ def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) 
             f"{options.data} has {table.num_rows} rows; expected at least {MIN_ROWS}, so that "
             "each of training, validation and test gets some."
         )
-    schema = decide_schema(table, options, given)
+    schema = decide_schema(table, options, given, index=files.index_names)
     texts = codes_as_text(schema, table)
     if texts:
         table, parts = _read(files.with_text(texts), options, given)
@@ -239,8 +239,13 @@ def _like(part: pa.Table, table: pa.Table, *, source: str, other: str) -> pa.Tab
     return part.select(table.column_names)
 
 
-def decide_schema(table: pa.Table, options: TrainOptions, given: Schema | None) -> Schema:
+def decide_schema(
+    table: pa.Table, options: TrainOptions, given: Schema | None, *, index: Sequence[str]
+) -> Schema:
     """The given schema with what this table says, but the columns to ignore; else the inferred one.
+
+    Args:
+        index: columns that pandas had as the index of the rows.
 
     Raises:
         OptionsError: an option contradicts the given schema.
@@ -255,7 +260,8 @@ def decide_schema(table: pa.Table, options: TrainOptions, given: Schema | None) 
             source=source,
             task=options.table.task,
             quantiles=options.table.quantiles,
-            ignored=_ignored(options.table, table.column_names, options.target),
+            ignored=dict.fromkeys(index, "pandas had it as the index of the rows")
+            | _ignored(options.table, table.column_names, options.target),
         )
     _check_agrees(options, given)
     ignored = _ignored(options.table, table.column_names, given.target)

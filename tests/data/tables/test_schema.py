@@ -89,6 +89,32 @@ def test_a_number_that_is_different_in_each_row_and_named_so_is_an_identifier():
     assert "identifier" in dict(schema.left_out)["customer_id"]
 
 
+@pytest.mark.parametrize("name", ["unnamed_1", "Unnamed: 0", "Unnamed: 0.1", "__index_level_0__"])
+def test_whole_numbers_without_a_name_are_an_index(name, caplog):
+    used = [row % 5 for row in range(N)]
+    for values in (
+        [row**2 for row in range(N)],
+        [(row * 7) % 97 for row in range(N)],
+        [float(row + row // 3) for row in range(N)],
+        [row % 30 for row in range(N)],  # of two tables, one after the other
+    ):
+        schema = schema_of(**{name: values, "used": used})
+        assert "the index of the rows" in dict(schema.left_out)[name]
+    assert not caplog.text
+    schema_of(**{name: [row % 10 for row in range(N)], "used": used})
+    assert f"'{name}' has no name in the file" in caplog.text
+
+
+def test_a_whole_number_that_orders_the_file_is_warned_of(caplog):
+    schema_of(a=[row**2 for row in range(N)])
+    schema_of(b=[-3.0 * row for row in range(N)])
+    for name in "ab":
+        assert f"'{name}' holds a different whole number in every row" in caplog.text
+    caplog.clear()
+    schema_of(a=[(row * 7) % 97 for row in range(N)], b=[row / 3 for row in range(N)])
+    assert not caplog.text
+
+
 def test_one_value_and_missing_ones_are_a_difference_worth_keeping():
     assert schema_of(a=["x", None] * (N // 2), b=[1.0, None] * (N // 2)).columns[1].name == "b"
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kerastrain.data.source import Classification, Regression
-from kerastrain.data.tables.table import Loaded, load_table
+from kerastrain.data.tables.survey import survey_table
+from kerastrain.data.tables.table import Loaded, load_table, open_data
 from kerastrain.errors import DataError, OptionsError
 from kerastrain.options import TableOptions, TrainOptions
 
@@ -79,6 +80,24 @@ def test_columns_can_be_ignored(table):
     loaded = load(table(), "sold", ignore_columns=("price", "kind"))
     assert names(loaded) == ["size"]
     assert dict(loaded.schema.left_out)["price"] == "--ignore_columns names it"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_index_of_a_pandas_table_is_left_out_of_what_is_learned(tmp_path, stream):
+    columns = {"size": [row % 13 for row in range(N)], "sold": ["no", "yes"] * (N // 2)}
+    columns |= {"shop": [row // 10 for row in range(N)], "__index_level_1__": list(range(N))}
+    pandas = {"index_columns": ["shop", "__index_level_1__", {"kind": "range", "name": None}]}
+    table = pa.table(columns).replace_schema_metadata({"pandas": json.dumps(pandas)})
+    path = tmp_path / "table.parquet"
+    pq.write_table(table, path)
+    if stream:
+        options = TrainOptions(data=str(path), target="sold")
+        schema = survey_table(open_data(options, None), options, None).schema
+    else:
+        schema = load(str(path), "sold").schema
+    assert [column.name for column in schema.columns] == ["size"]
+    reason = "pandas had it as the index of the rows"
+    assert dict(schema.left_out) == dict.fromkeys(["shop", "__index_level_1__"], reason)
 
 
 @pytest.mark.parametrize(
