@@ -54,6 +54,8 @@ def run(values: flags.FlagValues) -> int:
     print(schema_text(loaded.schema, loaded.table))
     sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in loaded.splits.items())
     print(f"{loaded.table.num_rows:,} rows: {sizes}")
+    if (positive := getattr(loaded.task, "positive", None)) is not None:
+        print(f"positive class: {positive}")
     if output is not None:
         write_json(output, loaded.schema.to_json())
         print(f"Written to {output}. Edit it, and train with --schema={shlex.quote(str(output))}")

@@ -124,7 +124,7 @@ def _data(
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
-        task=schema.task,
+        task=loaded.task,
         encoder=encoder.model,
         validation_rows=expanded(taken(columns, splits["validation"])),
         test_rows=expanded(taken(columns, splits["test"])),

@@ -108,6 +108,7 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         task = {"kind": type(self.task).__name__.lower(), **asdict(self.task)}
+        task.pop("positive", None)  # It is decided by options and training rows.
         return {
             "columns": [
                 {name: value for name, value in asdict(column).items() if value is not None}

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerastrain.data.source import Data, Examples
+from kerastrain.data.source import Data, Examples, Task
 from kerastrain.data.stored import ExamplesWriter
 from kerastrain.data.tables.cache import write_all_but_train
 from kerastrain.data.tables.columns import expanded, raw_columns, taken
@@ -43,7 +43,7 @@ from kerastrain.data.tables.splitting import FRACTIONS, VALIDATION_OF_TRAIN, nam
 from kerastrain.data.tables.statistics import table_statistics
 from kerastrain.data.tables.survey import Survey, numbered_batches, survey_table, uniform
 from kerastrain.data.tables.table import codes_as_text, row_weights
-from kerastrain.data.tables.target import target_values
+from kerastrain.data.tables.target import target_values, with_positive
 from kerastrain.errors import DataError, OptionsError
 from kerastrain.options import TrainOptions
 
@@ -115,6 +115,7 @@ class _Plan:
     """
 
     schema: Schema
+    task: Task
     encoder: Encoder
     sample: Examples
     known: EncodedColumns
@@ -166,6 +167,7 @@ def _planned(survey: Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
         factors = class_factors(np.arange(len(classes)), np.array(counted), schema)
     return _Plan(
         schema=schema,
+        task=with_positive(schema.task, targets, options.table.positive),
         encoder=encoder,
         sample=sample,
         known=known_columns(encoder, sample, schema),
@@ -237,7 +239,7 @@ def _data(plan: _Plan, held_out: Mapping[str, _Part], description: dict[str, obj
         train=as_learned(plan.sample, plan.known),
         validation=validation.examples,
         test=test.examples,
-        task=plan.schema.task,
+        task=plan.task,
         encoder=plan.encoder.model,
         validation_rows=validation.raw,
         test_rows=test.raw,

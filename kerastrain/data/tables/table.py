@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerastrain.data.source import Classification, Regression
+from kerastrain.data.source import Classification, Regression, Task
 from kerastrain.data.tables.columns import number_values
 from kerastrain.data.tables.content import Place, cast_column, common_type
 from kerastrain.data.tables.incoming import arrow_types
@@ -25,7 +25,7 @@ from kerastrain.data.tables.schema import Schema, check_target, infer_schema
 from kerastrain.data.tables.schema_file import read_schema, schema_text
 from kerastrain.data.tables.schema_matching import matched, without
 from kerastrain.data.tables.splitting import hold_out, looks_like_splits, split_table
-from kerastrain.data.tables.target import target_values
+from kerastrain.data.tables.target import target_values, with_positive
 from kerastrain.errors import DataError, OptionsError, suggestion
 from kerastrain.options import TableOptions, TrainOptions
 
@@ -42,6 +42,7 @@ class Loaded:
         targets: int32 [n] or float64 [n, 1], as `target.target_values` gives them.
         weights: float32 [n] with mean 1 over the training rows, or None.
         splits: {"train", "validation", "test"}: row numbers.
+        task: the schema's, with the positive one of two classes.
     """
 
     table: pa.Table
@@ -49,6 +50,7 @@ class Loaded:
     targets: np.ndarray
     weights: np.ndarray | None
     splits: Mapping[str, np.ndarray]
+    task: Task
 
 
 def load_table(options: TrainOptions) -> Loaded:
@@ -137,7 +139,8 @@ def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) 
             if not weights[rows].any():
                 raise DataError(f"--weights={options.table.weights} is 0 in every {split} row.")
         weights = (weights / weights[splits["train"]].mean()).astype(np.float32)
-    return Loaded(table, schema, targets, weights, splits)
+    task = with_positive(schema.task, targets[splits["train"]], options.table.positive)
+    return Loaded(table, schema, targets, weights, splits, task)
 
 
 def codes_as_text(schema: Schema, table: pa.Table) -> list[str]:

@@ -19,10 +19,14 @@ import pyarrow.compute as pc
 
 from kerastrain.data.source import Classification, Regression, Task
 from kerastrain.data.tables.columns import is_number, number_values
-from kerastrain.errors import DataError
+from kerastrain.errors import DataError, OptionsError, suggestion
 
 logger = logging.getLogger(__name__)
 
+# Pairs of which everybody takes the second for the positive one.
+USUAL = ("no yes", "n y", "false true", "f t", "0 1", "-1 1", "- +", "negative positive", "neg pos")
+# A class that fewer of the rows have is what is looked for.
+RARER = 0.4
 MAX_INTEGER_CLASSES = 20
 ROWS_PER_INTEGER_CLASS = 10
 
@@ -73,6 +77,52 @@ def infer_task(
     if task == "classification":
         return _classes_of_whole_numbers(column, name, values)
     return _decided_from_numbers(column, name, values)
+
+
+def with_positive(task: Task, labels: np.ndarray, wanted: str | None) -> Task:
+    """The task, of two classes with the positive one; what was decided is logged.
+
+    Args:
+        labels: of the training rows, int32 [n].
+        wanted: by --positive.
+
+    Raises:
+        OptionsError: it is none of the classes, or not two are predicted.
+    """
+    if not isinstance(task, Classification) or len(task.classes) != 2:
+        if wanted is not None:
+            raise OptionsError(
+                f"--positive={wanted} is one of two classes; the target has "
+                f"{_shown(task.classes) if isinstance(task, Classification) else 'numbers'}."
+            )
+        return task
+    names = [str(value) for value in task.classes]
+    if wanted is not None and wanted not in names:
+        raise OptionsError(
+            f"--positive={wanted} is none of the classes, {' and '.join(names)}."
+            f"{suggestion(wanted, names)}"
+        )
+    place, why = (names.index(wanted), "--positive") if wanted else _positive(names, labels)
+    logger.log(
+        logging.INFO if why else logging.WARNING,
+        "The positive class is '%s' (%s).",
+        names[place],
+        why or "the last; neither is rare or usual. --positive=… says which it is",
+    )
+    return Classification(task.classes, task.classes[place])
+
+
+def _positive(names: list[str], labels: np.ndarray) -> tuple[int, str]:
+    """Its place, and why it is the one; "" when nothing tells."""
+    lower = [name.lower() for name in names]
+    for pair in USUAL:
+        if pair.split() in (lower, lower[::-1]):
+            return lower.index(pair.split()[1]), "as usual"
+    shares = np.bincount(labels, minlength=2) / len(labels)
+    rarer = int(shares.argmin())
+    if shares[rarer] < RARER:
+        return rarer, f"the rarer, {shares[rarer]:.3g} of the training rows"
+    return 1, ""
 
 
 def target_values(column: pa.ChunkedArray, task: Task, *, first_row: int = 0) -> np.ndarray:
