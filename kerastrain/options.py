@@ -109,6 +109,7 @@ class TableOptions:
         ignore_columns: not used, although they could be.
         task: "classification" or "regression"; None: decided from the target.
         quantiles: of the target's distribution to predict, rising, between 0 and 1.
+        positive: of two classes the one that is looked for; None: decided.
         weights: a column of positive numbers: how much each row counts.
         balance: every class counts the same in training.
         split_column, split_time, split_group: a column that says which rows train, validate
@@ -122,6 +123,7 @@ class TableOptions:
     ignore_columns: tuple[str, ...] = ()
     task: str | None = None
     quantiles: tuple[float, ...] = ()
+    positive: str | None = None
     weights: str | None = None
     balance: bool = False
     split_column: str | None = None

@@ -121,6 +121,8 @@ def _evaluation_parts(folder: Path, found: Mapping[str, Any]) -> list[str]:
     parts.append(_table(*metric_rows(found)))
     if found["intervals"]:
         parts.append(_paragraph(interval_note(found)))
+    if by_class := class_rows(found):
+        parts.append(_table(*by_class))
     confusion, calibration = found["confusion"], found["calibration"]
     if confusion and len(confusion["classes"]) <= MAX_CLASSES:
         parts += ["<h2>Confusion (rows: true, columns: predicted)</h2>"]
@@ -151,7 +153,8 @@ def metric_rows(found: Mapping[str, Any]) -> list[Row]:
     """Headings and a line for each metric of an evaluation.json, with its interval if any."""
     metrics, intervals = found["metrics"], found["intervals"]
     if not intervals:
-        return [("metric", "value"), *((n, number(v)) for n, v in metrics.items())]
+        rows = ((metric_label(n, found), number(v)) for n, v in metrics.items())
+        return [("metric", "value"), *rows]
     told = {
         name: " to ".join(number(end, like=metrics[name]) for end in ends)
         for name, ends in intervals.items()
@@ -159,8 +162,24 @@ def metric_rows(found: Mapping[str, Any]) -> list[Row]:
     }
     return [
         ("metric", "value", f"{100 * found['confidence']:.4g} % interval"),
-        *((name, number(value), told.get(name, "–")) for name, value in metrics.items()),
+        *(
+            (metric_label(name, found), number(value), told.get(name, "–"))
+            for name, value in metrics.items()
+        ),
     ]
+
+
+def metric_label(name: str, found: Mapping[str, Any]) -> str:
+    """A metric's name, with the class that it is about."""
+    positive = found.get("positive") if name == "average_precision" else None
+    return name if positive is None else f"{name} of '{positive}'"
+
+
+def class_rows(found: Mapping[str, Any]) -> list[Row]:
+    """Headings and a line for each of more than two classes; nothing for two."""
+    by_class: Mapping[str, Mapping[str, float]] = found.get("by_class") or {}
+    rows: list[Row] = [(name, *map(number, each.values())) for name, each in by_class.items()]
+    return [("class against the rest", *next(iter(by_class.values()))), *rows] if rows else []
 
 
 def interval_note(found: Mapping[str, Any]) -> str:
@@ -203,8 +222,9 @@ def importance_rows(found: Mapping[str, Any]) -> list[Row]:
 
 def importance_note(found: Mapping[str, Any]) -> str:
     return (
-        f"{found['metric']} {number(found['baseline'])} on {found['rows']:,} validation rows; "
-        "how much worse it becomes when a column's values are shuffled among them (mean and "
+        f"{metric_label(found['metric'], found)} {number(found['baseline'])} on "
+        f"{found['rows']:,} validation rows; how much worse it becomes when a column's values "
+        "are shuffled among them (mean and "
         f"standard deviation of {found['repeats']} shuffles)."
     )
 

@@ -15,6 +15,7 @@ from checked_here import check_here
 from kerastrain.cli import evaluate, explain
 from kerastrain.cli.command_line import parse_flags
 from kerastrain.errors import ResumeError
+from kerastrain.export.asking import load_export
 from kerastrain.export.manifest import read_manifest
 from kerastrain.options import TableOptions, TrainOptions
 from kerastrain.run import run_recipe
@@ -131,6 +132,30 @@ def test_a_finished_run_knows_its_own_schema(finished, tmp_path):
     (tmp_path / "edited.json").write_text(json.dumps(edited))
     with pytest.raises(ResumeError, match="other data"):
         run_recipe(changed(finished, schema=str(tmp_path / "edited.json")))
+
+
+def test_numbers_far_from_zero_are_learned_measured_and_served(tmp_path):
+    random = np.random.default_rng(0)
+    seconds = 1.7e9 + random.permutation(N) * 3
+    cents = 1e9 + (seconds - 1.7e9) / 100 + random.normal(size=N)
+    lines = [f"{s:.0f},{c!r}" for s, c in zip(seconds, cents.tolist(), strict=True)]
+    (tmp_path / "data.csv").write_text("\n".join(["seconds,cents", *lines]))
+    options = TrainOptions(
+        recipe="tabular_linear",
+        data=str(tmp_path / "data.csv"),
+        target="cents",
+        workdir=str(tmp_path / "run"),
+        max_epochs=60,
+        batch_size=16,
+        learning_rate=0.05,
+        jit="off",
+    )
+    metrics = read_manifest(run_recipe(options).export)["metrics"]
+    assert 0.8 < metrics["rmse"] < 1.5 and 0.8 < metrics["r2"] < 0.95
+    model = load_export(tmp_path / "run" / "export" / "tabular_linear" / "1")
+    asked = {"seconds": np.array([1.7e9, 1.7e9 + 3 * N])}
+    low, high = model.ask(asked)["prediction"].tolist()
+    assert 1e9 - 2 < low < 1e9 + 2 and 7 < high - low < 11
 
 
 @pytest.mark.parametrize("command", [evaluate, explain])

@@ -24,6 +24,7 @@ from kerastrain.errors import UsageError, WorkdirError
 from kerastrain.report import (
     MAX_CLASSES,
     calibration_rows,
+    class_rows,
     confusion_rows,
     metric_rows,
     write_evaluation,
@@ -108,6 +109,8 @@ def lines(folder: Path, found: Mapping[str, Any]) -> list[str]:
     if not found["metrics"]:
         return [*shown, "Its manifest names no task, so there is nothing to score."]
     shown += ["", *aligned(metric_rows(found))]
+    if by_class := class_rows(found):
+        shown += ["", *aligned(by_class)]
     confusion, calibration = found["confusion"], found["calibration"]
     if confusion and len(confusion["classes"]) <= MAX_CLASSES:
         shown += ["", "confusion (rows: true, columns: predicted)", *_matrix(confusion)]

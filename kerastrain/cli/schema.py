@@ -18,6 +18,8 @@ from kerastrain.cli import table_flags
 from kerastrain.options import TrainOptions
 from kerastrain.workdir import check_file, write_json
 
+logger = logging.getLogger(__name__)
+
 SUMMARY = "Show what the columns of a table are taken for; write it to a file to edit."
 FLAGS = flags.FlagValues()
 
@@ -45,6 +47,8 @@ def run(values: flags.FlagValues) -> int:
         table=table_flags.table_options(values),
     )
     # pyarrow, which --help must not wait for.
+    from kerastrain.data.tables.columns import raw_columns, taken
+    from kerastrain.data.tables.remarks import leaks
     from kerastrain.data.tables.schema_file import schema_text
     from kerastrain.data.tables.table import load_table
 
@@ -54,6 +58,12 @@ def run(values: flags.FlagValues) -> int:
     print(schema_text(loaded.schema, loaded.table))
     sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in loaded.splits.items())
     print(f"{loaded.table.num_rows:,} rows: {sizes}")
+    if (positive := getattr(loaded.task, "positive", None)) is not None:
+        print(f"positive class: {positive}")
+    train = loaded.splits["train"]
+    columns = taken(raw_columns(loaded.table, loaded.schema), train)
+    for remark in leaks(columns, loaded.targets[train], loaded.schema):
+        logger.warning("%s", remark)
     if output is not None:
         write_json(output, loaded.schema.to_json())
         print(f"Written to {output}. Edit it, and train with --schema={shlex.quote(str(output))}")

@@ -21,6 +21,8 @@ def define(values: flags.FlagValues) -> None:
     texts = {
         "schema": "A schema file, as a run writes it and you may have edited it. Default: "
         "inferred from the table.",
+        "positive": "Of two classes the one that is looked for, as average_precision counts. "
+        "Default: 1, yes, true or +; else the rarer.",
         "weights": "A column of numbers: how much each row counts.",
         "split_column": "A column that says train, validation or test for each row. Default: "
         "the rows are split by chance, 64/16/20.",

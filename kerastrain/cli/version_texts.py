@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerastrain.export.publish_condition import HIGHER
-from kerastrain.report import number
+from kerastrain.report import metric_label, number
 from kerastrain.text_table import aligned
 from kerastrain.training.checkpoint_files import size_text
 
@@ -111,7 +111,7 @@ def _metric_rows(found: Mapping[str, Any]) -> list[Sequence[str]]:
             interval = f"{_signed(low, apart)} to {_signed(high, apart)}"
         rows.append(
             (
-                name,
+                metric_label(name, found),
                 number(pair["a"], like=like),
                 number(pair["b"], like=like),
                 _signed(pair["difference"], like),

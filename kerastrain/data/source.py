@@ -33,10 +33,31 @@ Inputs = np.ndarray | Mapping[str, np.ndarray]
 class Classification:
     """One class of `classes` is to be predicted; targets are int indices into it.
 
-    `classes` holds the class's own values: strings ("<=50K") or integers (0 to 9).
+    `classes` holds the class's own values: strings ("<=50K") or integers (0 to 9). Of two,
+    `positive` is the one that metrics such as average_precision are about; default: the last.
+
+    Raises:
+        DataError: `positive` is none of two classes.
     """
 
     classes: tuple[str, ...] | tuple[int, ...]
+    positive: str | int | None = None
+
+    def __post_init__(self) -> None:
+        if self.positive is None and len(self.classes) == 2:
+            object.__setattr__(self, "positive", self.classes[1])
+        if self.positive is not None and (
+            self.positive not in self.classes or len(self.classes) != 2
+        ):
+            raise DataError(
+                f"The positive class is {self.positive!r}; expected one of two classes, and they "
+                f"are {', '.join(map(repr, self.classes))}."
+            )
+
+    @property
+    def positive_index(self) -> int | None:
+        """The place of the positive class among the two."""
+        return None if self.positive is None else self.classes.index(self.positive)
 
 
 @dataclass(frozen=True)

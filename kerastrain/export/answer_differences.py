@@ -79,7 +79,7 @@ def differences_between(
 def _labels(
     task: Classification, of_a: Answers, of_b: Answers, targets: np.ndarray, shown: int
 ) -> tuple[OtherLabels, list[dict[str, Any]]]:
-    a, b = classified(of_a, targets), classified(of_b, targets)
+    a, b = classified(task, of_a, targets), classified(task, of_b, targets)
     classes, truth = tuple(map(str, task.classes)), a.targets
     right_a, right_b = a.labels == truth, b.labels == truth
     differs = a.labels != b.labels

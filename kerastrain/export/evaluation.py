@@ -18,7 +18,15 @@ import sklearn.metrics
 from kerastrain.data.source import Classification, Regression, Task
 from kerastrain.export.bootstrap import intervals
 from kerastrain.export.calibration import Bin, reliability
-from kerastrain.export.scoring import Classified, Predicted, classified, predicted, score
+from kerastrain.export.scoring import (
+    Classified,
+    Predicted,
+    areas,
+    classified,
+    has_areas,
+    predicted,
+    score,
+)
 
 # A matrix of more classes than this is for programs, not for JSON.
 MAX_CLASSES_WITH_CONFUSION = 100
@@ -70,6 +78,8 @@ class Evaluation:
         intervals: (low, high) by metric; empty when none were asked for.
         resamples, confidence: how these were made.
         confusion, calibration: None unless classes are predicted.
+        positive: of two classes, the one that average_precision and the calibration are about.
+        by_class: {class: {"roc_auc", "average_precision"}}, each against the rest, of more.
         numbers: targets and predictions; None unless numbers are predicted. Not in the JSON.
     """
 
@@ -80,6 +90,8 @@ class Evaluation:
     confidence: float
     confusion: Confusion | None = None
     calibration: Calibration | None = None
+    positive: str | None = None
+    by_class: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     numbers: Predicted | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -89,6 +101,8 @@ class Evaluation:
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "confusion": _confusion_json(self.confusion),
             "calibration": _calibration_json(self.calibration),
+            "positive": self.positive,
+            "by_class": self.by_class,
             "rows": self.rows,
             "resamples": self.resamples,
             "confidence": self.confidence,
@@ -119,9 +133,13 @@ def evaluate(
         confidence=confidence,
     )
     if isinstance(task, Classification):
-        given = classified(outputs, targets, weights)
+        given = classified(task, outputs, targets, weights)
         return dataclasses.replace(
-            found, confusion=_confusion(given, task), calibration=_calibration(given, task)
+            found,
+            confusion=_confusion(given, task),
+            calibration=_calibration(given, task),
+            positive=None if task.positive is None else str(task.positive),
+            by_class=_by_class(given, task),
         )
     if isinstance(task, Regression):
         return dataclasses.replace(found, numbers=predicted(task, outputs, targets, weights))
@@ -138,14 +156,25 @@ def _confusion(given: Classified, task: Classification) -> Confusion | None:
 
 
 def _calibration(given: Classified, task: Classification) -> Calibration:
-    """Of two classes: of the second one's probability. Of more: of the label's."""
-    if len(task.classes) == 2:
-        event = f"the class is {task.classes[1]}"
-        probabilities, happened = given.probabilities[:, 1], given.targets == 1
+    """Of two classes: of the positive one's probability. Of more: of the label's."""
+    if given.positive is not None:
+        event = f"the class is {task.positive}"
+        probabilities = given.probabilities[:, given.positive]
+        happened = given.targets == given.positive
     else:
         event = "the label is right"
         probabilities, happened = given.confidence, given.labels == given.targets
     return Calibration(event, tuple(reliability(probabilities, happened, weights=given.weights)))
+
+
+def _by_class(given: Classified, task: Classification) -> dict[str, dict[str, float]]:
+    if given.positive is not None or not has_areas(given):
+        return {}
+    found = areas(given)
+    return {
+        str(value): {name: each[place] for name, each in found.items()}
+        for place, value in enumerate(task.classes)
+    }
 
 
 def _shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:

@@ -47,7 +47,8 @@ class Head:
     names: tuple[str, ...] = ()
 
     def answers(self, outputs: Any) -> dict[str, tf.Tensor]:
-        """The named answers, [batch, ...]; floating point is float32.
+        """The named answers, [batch, ...]; floating point is float32, but float64 for numbers
+        in whose units the model answers so (`EncodedColumns.target_dtype`).
 
         Classification: `probabilities` float32 [batch, classes], `logits` the
         same shape (only when the model gives them), `label` int64 or string [batch].
@@ -55,7 +56,9 @@ class Head:
         quantiles `quantiles` float32 [batch, q], rising, and as `prediction` the one nearest
         to the median.
         """
-        tensors = [_as_float32(tf.convert_to_tensor(o)) for o in keras.tree.flatten(outputs)]
+        tensors = [tf.convert_to_tensor(output) for output in keras.tree.flatten(outputs)]
+        if not (isinstance(self.task, Regression) and tensors[0].dtype == tf.float64):
+            tensors = [_as_float32(tensor) for tensor in tensors]
         if isinstance(self.task, Classification):
             return self._classified(tensors[0], self.task)
         if isinstance(self.task, Regression):

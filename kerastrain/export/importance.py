@@ -53,6 +53,7 @@ class Importance:
         rows, repeats: of the validation split; shuffles of each column.
         columns: the most important first.
         alike: pairs of number columns and their Spearman coefficient, above 0.9 either way.
+        positive: the positive one of two classes.
     """
 
     metric: str
@@ -61,6 +62,7 @@ class Importance:
     repeats: int
     columns: tuple[ColumnImportance, ...]
     alike: tuple[tuple[str, str, float], ...]
+    positive: str | int | None = None
 
     def to_json(self) -> dict[str, Any]:
         plain = dataclasses.asdict(self)
@@ -115,7 +117,10 @@ def permutation_importance(
         worse[column].append(sign * (value(outputs) - baseline))
     found = [ColumnImportance(each, *_mean_and_std(values)) for each, values in worse.items()]
     found.sort(key=lambda each: -each.mean)  # Stable: equal ones stay in the columns' order.
-    return Importance(name, baseline, len(targets), repeats, tuple(found), alike_columns(columns))
+    return Importance(
+        name, baseline, len(targets), repeats, tuple(found), alike_columns(columns),
+        positive=getattr(task, "positive", None),
+    )  # fmt: skip
 
 
 def validation_columns(data: Data) -> tuple[dict[str, np.ndarray], Examples]:

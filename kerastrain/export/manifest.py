@@ -92,7 +92,8 @@ def task_from_json(value: Mapping[str, Any] | None) -> Task | None:
         return None
     if value["kind"] == "regression":
         return Regression(value["target"], tuple(value.get("quantiles", ())))
-    return Classification(tuple(value["classes"]))
+    # Before versions named one, it was the last.
+    return Classification(tuple(value["classes"]), value.get("positive"))
 
 
 def plain(value: Any) -> Any:

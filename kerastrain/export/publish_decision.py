@@ -33,6 +33,7 @@ class Judged:
     Attributes:
         deployed: the deployed version's value; None when there is none, or it was not asked.
         rows: of the split.
+        positive: the class that the metric is about, where it is about one of two.
     """
 
     term: Term
@@ -40,6 +41,7 @@ class Judged:
     deployed: float | None
     rows: int
     holds: bool
+    positive: str | int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "term": str(self.term)}
@@ -176,7 +178,10 @@ class _Contest:
 
         candidate = value(deployed=False)
         deployed = value(deployed=True) if is_contested else None
-        return Judged(term, candidate, deployed, len(examples), term.holds(candidate, deployed))
+        holds = term.holds(candidate, deployed)
+        is_about = term.metric == "average_precision"
+        positive = getattr(task, "positive", None) if is_about else None
+        return Judged(term, candidate, deployed, len(examples), holds, positive)
 
     def check_deployed(self, split: Split) -> None:
         """Whether it takes the rows and predicts the same."""
@@ -206,7 +211,8 @@ class _Contest:
 def _line(judged: Judged, version: int | None) -> str:
     term, deployed = judged.term, judged.deployed
     shown = _number(judged.candidate, deployed)
-    said = f"{term}: the candidate has {shown}"
+    about = "" if judged.positive is None else f" (positive class: {judged.positive})"
+    said = f"{term}{about}: the candidate has {shown}"
     if deployed is not None:
         said += f", version {version} {_number(deployed, judged.candidate)},"
     said += f" on {judged.rows:,} {term.split} rows"

@@ -150,7 +150,8 @@ def as_tensors(rows: Rows, inputs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.
 def as_array(tensor: Any) -> np.ndarray:
     """A tensor as an array that `np.savez` can store without pickling."""
     tensor = tf.convert_to_tensor(tensor)
-    tensor = tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
+    is_half = tensor.dtype in (tf.float16, tf.bfloat16)
+    tensor = tf.cast(tensor, tf.float32) if is_half else tensor
     return storable(tensor.numpy())
 
 

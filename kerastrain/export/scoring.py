@@ -38,12 +38,14 @@ class Classified:
         probabilities: float64 [n, classes]; every row sums to 1.
         labels, targets: class indices, int64 [n].
         weights: float64 [n], or None.
+        positive: the index that curves are about; None: each of them.
     """
 
     probabilities: np.ndarray
     labels: np.ndarray
     targets: np.ndarray
     weights: np.ndarray | None = None
+    positive: int | None = None
 
     @property
     def confidence(self) -> np.ndarray:
@@ -68,7 +70,10 @@ class Predicted:
 
 
 def classified(
-    outputs: Mapping[str, np.ndarray], targets: np.ndarray, weights: np.ndarray | None = None
+    task: Classification,
+    outputs: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> Classified:
     """Answers and truth as the metrics take them.
 
@@ -81,7 +86,7 @@ def classified(
     exact /= exact.sum(1, keepdims=True)
     is_one_hot = targets.ndim == 2 and targets.shape[1] > 1
     truth = targets.argmax(1) if is_one_hot else targets.reshape(-1).astype(np.int64)
-    return Classified(exact, given.argmax(1), truth, _float64(weights))
+    return Classified(exact, given.argmax(1), truth, _float64(weights), task.positive_index)
 
 
 def predicted(
@@ -116,9 +121,9 @@ def score(
         targets: class indices [n] or one-hot rows [n, classes]; or numbers [n, ...].
         weights: how much each row counts, [n]; None: all the same.
     Returns:
-        Classification: accuracy, loss (natural logarithm), f1_macro, roc_auc (for more
-        than two classes the mean of each against the rest, up to 20 classes),
-        average_precision for two classes, brier (for two classes of the second one, 0 to
+        Classification: accuracy, loss (natural logarithm), f1_macro, roc_auc and
+        average_precision (of the positive one of two classes; for more the mean of each
+        against the rest, up to 20 classes), brier (for two classes of the second one, 0 to
         1; for more the sum over classes, 0 to 2), ece (expected calibration error).
         Regression: rmse, mae, r2; with quantiles also pinball, their mean loss, and
         pinball_Q and coverage_Q (the share of targets that do not exceed it) of each.
@@ -158,7 +163,7 @@ def _metrics(
 ) -> dict[str, Callable[[], float]]:
     """Every metric by name, to be computed when it is called."""
     if isinstance(task, Classification):
-        return _class_metrics(classified(outputs, targets, weights))
+        return _class_metrics(classified(task, outputs, targets, weights))
     if isinstance(task, Regression):
         return _number_metrics(predicted(task, outputs, targets, weights))
     return {}
@@ -173,27 +178,41 @@ def _class_metrics(given: Classified) -> dict[str, Callable[[], float]]:
         "f1_macro": lambda: m.f1_score(
             truth, labels, average="macro", zero_division=0, sample_weight=w
         ),
-        "roc_auc": lambda: _roc_auc(given),
-        "average_precision": lambda: m.average_precision_score(truth, p[:, 1], sample_weight=w),
+        "roc_auc": lambda: float(np.mean(areas(given)["roc_auc"])),
+        "average_precision": lambda: float(np.mean(areas(given)["average_precision"])),
         "brier": lambda: float(np.average(brier_terms(given), weights=w)),
         "ece": lambda: expected_calibration_error(given.confidence, labels == truth, weights=w),
     }
-    # Areas need rows of every class.
-    occurring = len(np.unique(truth)) == count
-    if not occurring or count > MAX_CLASSES_WITH_AREA:
-        del metrics["roc_auc"]
-    if not occurring or count > 2:
-        del metrics["average_precision"]
+    if not has_areas(given):
+        del metrics["roc_auc"], metrics["average_precision"]
     return metrics
 
 
-def _roc_auc(given: Classified) -> float:
-    p, w = given.probabilities, given.weights
-    columns = [1] if p.shape[1] == 2 else range(p.shape[1])
-    areas = [
-        sklearn.metrics.roc_auc_score(given.targets == k, p[:, k], sample_weight=w) for k in columns
-    ]
-    return float(np.mean(areas))
+def has_areas(given: Classified) -> bool:
+    """Whether curves have areas: there are rows of every class, and not too many classes."""
+    count = given.probabilities.shape[1]
+    return count <= MAX_CLASSES_WITH_AREA and len(np.unique(given.targets)) == count
+
+
+def curve_classes(given: Classified) -> list[int]:
+    """The positive class, or all of them."""
+    every = range(given.probabilities.shape[1])
+    return list(every) if given.positive is None else [given.positive]
+
+
+def areas(given: Classified) -> dict[str, list[float]]:
+    """By metric, of each of `curve_classes` against the rest."""
+    m = sklearn.metrics
+    return {
+        name: [
+            float(area(given.targets == k, given.probabilities[:, k], sample_weight=given.weights))
+            for k in curve_classes(given)
+        ]
+        for name, area in (
+            ("roc_auc", m.roc_auc_score),
+            ("average_precision", m.average_precision_score),
+        )
+    }
 
 
 def brier_terms(given: Classified) -> np.ndarray:

@@ -217,7 +217,8 @@ def _fitted(images: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
 
 
 def example_features(served: ServedModel) -> dict[str, tf.io.FixedLenFeature]:
-    """How a tf.train.Example holds a raw row; empty when none can.
+    """How a tf.train.Example holds a raw row; empty when none can, as one with a column in
+    float64, which it would round.
 
     A number or text that an Example of a table lacks is a missing value; other inputs must
     be there.
@@ -226,7 +227,8 @@ def example_features(served: ServedModel) -> dict[str, tf.io.FixedLenFeature]:
     for name, spec in served.inputs.items():
         kind = _example_dtype(spec.dtype)
         shape = spec.shape[1:]
-        if kind is None or not shape.is_fully_defined():
+        is_rounded = served.encoder is not None and spec.dtype == tf.float64
+        if kind is None or is_rounded or not shape.is_fully_defined():
             return {}
         missing = None
         if served.encoder is not None:
@@ -274,7 +276,8 @@ def example_answers(served: ServedModel) -> tuple[str, Any] | None:
     if isinstance(task, Classification):
         return "classify", functools.partial(_classify, tuple(map(str, task.classes)))
     if isinstance(task, Regression) and served.answers_one_number:
-        return "regress", lambda answers: {"outputs": answers["prediction"]}
+        # TensorFlow Serving's regressions are float32.
+        return "regress", lambda a: {"outputs": tf.cast(a["prediction"], tf.float32)}
     return None
 
 

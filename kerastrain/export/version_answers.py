@@ -105,5 +105,6 @@ def _told(task: Task) -> str:
     if isinstance(task, Classification):
         shown = ", ".join(map(str, task.classes[:8]))
         more = f", … ({len(task.classes)} in all)" if len(task.classes) > 8 else ""
-        return f"the classes {shown}{more}"
+        positive = "" if task.positive is None else f", of which {task.positive} is positive"
+        return f"the classes {shown}{more}{positive}"
     return f"the number '{task.target}'"

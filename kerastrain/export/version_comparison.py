@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kerastrain.data.source import Data
+from kerastrain.data.source import Data, Task
 from kerastrain.export import manifest
 from kerastrain.export.answer_differences import OtherLabels, OtherNumbers, differences_between
 from kerastrain.export.bootstrap import check_settings, difference_intervals
@@ -53,6 +53,7 @@ class Comparison:
             "difference", "inputs"}; row counts from 0 in the test split, source_row in the
             data as they were read. The difference is the share of probability that the two
             give to different classes, or that of the predictions.
+        positive: the positive one of two classes.
     """
 
     rows: int
@@ -62,6 +63,7 @@ class Comparison:
     foreign: tuple[str, ...]
     differences: OtherLabels | OtherNumbers
     most: list[dict[str, Any]]
+    positive: str | int | None = None
 
     def to_json(self) -> dict[str, Any]:
         plain = dataclasses.asdict(self)
@@ -98,7 +100,9 @@ def compare_versions(
     names = {f"version {v.number}": v for v in (a, b)}
     contents = {name: manifest.read_manifest(v.folder) for name, v in names.items()}
     tasks = {name: manifest.task_from_json(each.get("task")) for name, each in contents.items()}
-    task = common_task(tasks if data.task is None else {**tasks, "the run": data.task})
+    task = common_task(tasks)
+    if data.task is not None:
+        common_task({"the versions": task, "the run": _about(data.task, task)})
     of_a, of_b = (answers_to(v.folder, data, "test", name=name) for name, v in names.items())
     test = examples_of(data, "test")
     scores = [score(task, of, test.targets, weights=test.weights) for of in (of_a, of_b)]
@@ -119,7 +123,14 @@ def compare_versions(
         foreign=_foreign(contents.values(), fingerprint or data.fingerprint()),
         differences=differences,
         most=[{**each, **_where(data, each["row"])} for each in most],
+        positive=getattr(task, "positive", None),
     )
+
+
+def _about(task: Task, other: Task) -> Task:
+    """The run's task, the other's class the positive one: which it is, the versions say."""
+    is_same = getattr(task, "classes", None) == getattr(other, "classes", ())
+    return other if is_same else task
 
 
 def _foreign(contents: Any, fingerprint: str) -> tuple[str, ...]:

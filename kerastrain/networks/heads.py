@@ -127,7 +127,7 @@ def _in_units(output: keras.KerasTensor, data: Data) -> keras.KerasTensor:
     return keras.layers.Rescaling(
         scale=data.columns.target_deviation,
         offset=data.columns.target_mean,
-        dtype="float32",
+        dtype=data.columns.target_dtype,
         name="prediction",
     )(output)
 
@@ -162,14 +162,14 @@ def _classes() -> dict[str, Any]:
 def _numbers(data: Data) -> dict[str, Any]:
     """Metrics in the target's units; the loss in its deviations, so that one rate fits."""
     assert data.columns is not None
-    deviation = data.columns.target_deviation
+    deviation, dtype = data.columns.target_deviation, data.columns.target_dtype
     quantiles = _task(data).quantiles
     if quantiles:
-        return {"loss": PinballLoss(quantiles, scale=deviation)}
+        return {"loss": PinballLoss(quantiles, scale=deviation, dtype=dtype)}
     return {
-        "loss": StandardisedSquaredError(deviation),
+        "loss": StandardisedSquaredError(deviation, dtype=dtype),
         "weighted_metrics": [
-            keras.metrics.RootMeanSquaredError(name="rmse"),
-            keras.metrics.MeanAbsoluteError(name="mae"),
+            keras.metrics.RootMeanSquaredError(name="rmse", dtype=dtype),
+            keras.metrics.MeanAbsoluteError(name="mae", dtype=dtype),
         ],
     }

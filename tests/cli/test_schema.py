@@ -62,6 +62,18 @@ def test_the_file_can_be_edited_and_given_back(table, capsys):
     assert [(c.name, c.kind) for c in schema.columns] == [("age", "category"), ("joined", "date")]
 
 
+def test_the_positive_class_and_columns_that_give_the_target_away_are_told(table, capsys):
+    lines = (table / "people.csv").read_text().splitlines()
+    copied = [f"{line},{line.rsplit(',', 1)[1]}ish" for line in lines[1:] * 2]
+    (table / "people.csv").write_text("\n".join([f"{lines[0]},copy", *copied]))
+    assert main(["schema", "--data=people.csv", "--target=stays"]) == 0
+    printed = capsys.readouterr()
+    assert "\npositive class: yes\n" in printed.out
+    assert "'copy' alone explains 100.0% of the errors of 'stays'" in printed.err
+    assert main(["schema", "--data=people.csv", "--target=stays", "--positive=no"]) == 0
+    assert shown(capsys)["positive"] == "positive class: no"
+
+
 def test_what_is_said_of_the_table_is_heeded(table, capsys):
     arguments = ["--data=people.csv", "--target=age", "--quantiles=0.1,0.9", "--split_time=joined"]
     assert main(["schema", *arguments, "--ignore_columns=city,row"]) == 0

@@ -105,7 +105,11 @@ def other_columns(folder):
             "deployed version 1 cannot take .*'humidity', which the rows lack",
         ),
         (save_scaled, WEATHER, "cannot take the rows of these data.*'point'"),
-        (GOOD, Classification(("warm", "cold")), "predicts the classes cold, warm, the deployed"),
+        (
+            GOOD,
+            Classification(("warm", "cold")),
+            "predicts the classes cold, warm, of which warm is positive, the",
+        ),
         (GOOD, Regression("degrees"), "the deployed version 1 the number 'degrees'"),
         (GOOD, None, "What the deployed version 1 predicts is not recorded"),
     ],

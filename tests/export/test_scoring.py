@@ -2,17 +2,28 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from kerastrain.data.source import Classification, Regression
-from kerastrain.errors import OptionsError
+from kerastrain.errors import DataError, OptionsError
+from kerastrain.export.evaluation import evaluate
 from kerastrain.export.scoring import metric, score
+from kerastrain.report import class_rows, metric_rows
 
 P = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]], np.float32)
 
 
 def test_classes_are_scored_by_accuracy_log_loss_and_f1():
     metrics = score(Classification((0, 1, 2)), {"probabilities": P}, np.array([0, 1, 1, 2]))
-    assert set(metrics) == {"accuracy", "loss", "f1_macro", "roc_auc", "brier", "ece"}
+    assert set(metrics) == {
+        "accuracy",
+        "loss",
+        "f1_macro",
+        "roc_auc",
+        "average_precision",
+        "brier",
+        "ece",
+    }
     assert metrics["accuracy"] == 0.75
     assert metrics["loss"] == pytest.approx(-np.log([0.8, 0.5, 0.3, 0.8]).mean())
     assert metrics["f1_macro"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
@@ -41,6 +52,34 @@ def test_the_area_of_several_classes_is_the_mean_of_each_against_the_rest():
     wins = [np.mean(p[targets == k, k][:, None] > p[targets != k, k][None, :]) for k in range(3)]
     area = score(Classification((0, 1, 2)), {"probabilities": p}, targets)["roc_auc"]
     assert area == pytest.approx(np.mean(wins))
+
+
+def test_average_precision_is_of_the_positive_class():
+    random = np.random.default_rng(0)
+    p, targets = random.dirichlet([1, 1], 50), random.integers(0, 2, 50)
+    for place, positive in enumerate(("fraud", "ok")):
+        task = Classification(("fraud", "ok"), positive)
+        expected = average_precision_score(targets == place, p[:, place])
+        found = evaluate(task, {"probabilities": p}, targets, resamples=20)
+        assert found.metrics["average_precision"] == expected
+        low, high = found.intervals["average_precision"]
+        assert low < expected < high
+        assert found.calibration.event == f"the class is {positive}"
+        assert found.to_json()["positive"] == positive
+        assert f"average_precision of '{positive}'" in str(metric_rows(found.to_json()))
+    assert Classification(("fraud", "ok")) == Classification(("fraud", "ok"), "ok")
+    with pytest.raises(DataError, match="positive class is 'no'; expected one of two"):
+        Classification(("fraud", "ok"), "no")
+
+
+def test_average_precision_of_more_classes_is_their_mean_and_told_for_each():
+    p, targets = np.random.default_rng(0).dirichlet([1, 1, 1], 30), np.arange(30) % 3
+    found = evaluate(Classification(("a", "b", "c")), {"probabilities": p}, targets, resamples=0)
+    each = [average_precision_score(targets == k, p[:, k]) for k in range(3)]
+    assert found.metrics["average_precision"] == pytest.approx(np.mean(each))
+    by_class = found.to_json()["by_class"]
+    assert [one["average_precision"] for one in by_class.values()] == each
+    assert [row[0] for row in class_rows(found.to_json())[1:]] == ["a", "b", "c"]
 
 
 def test_brier_is_of_the_second_of_two_classes_and_of_all_of_more():

@@ -24,6 +24,7 @@ def versions(tmp_path_factory):
     publish(base, partial(save_weather, threshold=0.4), data={"fingerprint": "another"})
     publish(base, save_weather, data={"fingerprint": "this"})
     publish(base, save_weather, task=Classification(("cold", "mild")))
+    publish(base, save_weather, task=Classification(("cold", "warm"), "cold"))
     return list_versions(base, verify=False)
 
 
@@ -75,7 +76,9 @@ def test_a_version_trained_on_other_rows_is_named(versions):
 
 def test_versions_of_other_classes_are_not_compared(versions):
     with pytest.raises(ExportError, match="version 2 and version 3 cannot be compared.*cold, mild"):
-        compare_versions(*versions[1:], DATA)
+        compare_versions(*versions[1:3], DATA)
+    with pytest.raises(ExportError, match="of which warm is positive.*of which cold is positive"):
+        compare_versions(versions[1], versions[3], DATA)
     with pytest.raises(OptionsError, match="--bootstrap is -1"):
         compare_versions(*versions[:2], DATA, resamples=-1)
 

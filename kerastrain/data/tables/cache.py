@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 import kerastrain
-from kerastrain.data.source import Data, Examples
+from kerastrain.data.source import Classification, Data, Examples, Task
 from kerastrain.data.stored import ExamplesWriter, StoredExamples
 from kerastrain.data.tables.encoded import EncodedColumns
 from kerastrain.data.tables.reading import TableFiles
@@ -57,7 +57,7 @@ DAMAGES = (
     pa.ArrowException,
 )
 # To be raised when the same table would be encoded otherwise than before.
-FORMAT = 2
+FORMAT = 3
 # Smaller tables are read and encoded in about the time that reading the cache takes.
 LEAST_BYTES = 64 << 20
 
@@ -220,6 +220,7 @@ def write_all_but_train(folder: Path, data: Data, *, in_memory: bool) -> None:
         "in_memory": in_memory,
         "columns": dataclasses.asdict(data.columns),
         "description": data.description,
+        "positive": getattr(data.task, "positive", None),
     }
     write_json(folder / META, meta)
 
@@ -247,7 +248,7 @@ def _read(folder: Path, *, is_new: bool = False) -> Data:
         train=train,
         validation=_in_memory(stored["validation"]),
         test=_in_memory(stored["test"]),
-        task=Schema.from_json(meta["description"]["schema"]).task,
+        task=_task(meta),
         encoder=keras.models.load_model(folder / "encoder.keras"),
         validation_rows=_raw(folder / "validation.parquet"),
         test_rows=_raw(folder / "test.parquet"),
@@ -269,6 +270,13 @@ def _in_memory(stored: StoredExamples) -> Examples:
 def _raw(path: Path) -> dict[str, np.ndarray]:
     table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+def _task(meta: Mapping[str, Any]) -> Task:
+    task = Schema.from_json(meta["description"]["schema"]).task
+    if isinstance(task, Classification):
+        return Classification(task.classes, meta["positive"])
+    return task
 
 
 def _columns(values: Mapping[str, Any]) -> EncodedColumns:

@@ -29,6 +29,7 @@ class ParquetFile:
 
     Attributes:
         names: of its columns.
+        index_names: of those that pandas, which wrote the file, had as the index of the rows.
 
     Raises:
         DataError: it has no rows; a value has not the type that is given.
@@ -42,6 +43,9 @@ class ParquetFile:
         if metadata.num_rows == 0:
             raise DataError(f"'{path}' has a header but no rows.")
         self.names = list(self._schema.names)
+        pandas = self._schema.pandas_metadata or {}
+        # An index that only counts is no column, but a description.
+        self.index_names = [one for one in pandas.get("index_columns", ()) if one in self.names]
         self.nbytes_estimate = sum(
             _chunk_bytes(metadata.row_group(group).column(place))
             for group in range(metadata.num_row_groups)

@@ -11,6 +11,7 @@ each different text held once, which is how a whole table is encoded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ from kerastrain.errors import DataError, suggestion
 
 if TYPE_CHECKING:
     from kerastrain.data.tables.schema import Column, Schema
+
+
+# How many times the rounding to float32 numbers must spread, for float32 to hold them.
+ROUNDINGS = 10_000
 
 
 def plain_table(table: pa.Table) -> pa.Table:
@@ -88,7 +93,7 @@ RawColumns = Mapping[str, np.ndarray | Texts]
 
 
 def raw_columns(table: pa.Table, schema: Schema) -> dict[str, np.ndarray | Texts]:
-    """The schema's columns by their input names: float32 [n], or `Texts`.
+    """The schema's columns by their input names: float32 [n] or float64 [n], or `Texts`.
 
     Raises:
         DataError: a column is missing, or is not of the schema's kind.
@@ -139,11 +144,12 @@ def check_columns(names: Collection[str], schema: Schema, *, source: str) -> Non
 
 def _raw(values: pa.ChunkedArray, column: Column) -> np.ndarray | Texts:
     if pa.types.is_null(values.type):  # All missing: CSV knows no type then.
-        values = values.cast(pa.float64() if column.dtype == "float32" else pa.string())
-    if column.dtype == "float32":
+        values = values.cast(pa.string() if column.dtype == "string" else pa.float64())
+    if column.dtype != "string":
         if not is_number(values.type):
             raise DataError(_wrong_type(values, column, "numbers"))
-        return pc.cast(values, pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+        kind = pa.float64() if column.dtype == "float64" else pa.float32()
+        return pc.cast(values, kind, safe=False).to_numpy(zero_copy_only=False)
     if column.kind == "date":
         if not is_date(values.type) and not pa.types.is_string(values.type):
             raise DataError(_wrong_type(values, column, "dates"))
@@ -204,8 +210,27 @@ def has_zone(kind: pa.DataType) -> bool:
 
 def number_values(column: pa.ChunkedArray) -> np.ndarray:
     """float64 [n]; NaN where the value is missing. False is 0 and true is 1."""
-    # safe=False: integers above 2**53 are rounded here, and further in float32 anyway.
+    # safe=False: integers above 2**53 are rounded here.
     return pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def float32_holds(values: np.ndarray) -> bool:
+    """Whether float32 tells these numbers apart: it keeps them, or rounds them by less than a
+    ten-thousandth of their standard deviation.
+
+    Args:
+        values: float64 [n]; NaN is missing.
+    """
+    low, high = np.fmin.reduce(values), np.fmax.reduce(values)  # They pass over NaN.
+    if np.isnan(low):
+        return True
+    rounding = max(-low, high) * np.finfo(np.float32).eps / 2
+    # The spread of n values is at least that of two at the ends and the others in the middle.
+    if (high - low) / math.sqrt(2 * len(values)) >= ROUNDINGS * rounding:
+        return True
+    with np.errstate(over="ignore"):  # too large ones are the caller's to refuse
+        is_kept = np.array_equal(values.astype(np.float32), values, equal_nan=True)
+    return is_kept or bool(np.nanstd(values) >= ROUNDINGS * rounding)
 
 
 def text_values(column: pa.ChunkedArray) -> np.ndarray:

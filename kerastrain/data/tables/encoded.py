@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kerastrain.data.tables.columns import ROUNDINGS
+
 NUMBERS = "numbers"
 CATEGORIES = "categories"
 
@@ -49,8 +51,15 @@ class EncodedColumns:
         """With the edges of these training rows, float32 [n, k]."""
         return dataclasses.replace(self, edges=bin_edges(numbers))
 
+    @property
+    def target_dtype(self) -> str:
+        """In which numbers of the target's units are learned from and answered: "float64" where
+        float32 would round them by more than a ten-thousandth of their deviation."""
+        rounding = abs(self.target_mean) * np.finfo(np.float32).eps / 2
+        return "float64" if self.target_deviation < ROUNDINGS * rounding else "float32"
+
     def with_target(self, targets: np.ndarray) -> EncodedColumns:
-        """With mean and deviation of these training targets, float32 [n, 1]; 0 becomes 1."""
+        """With mean and deviation of these training targets, float [n, 1]; 0 becomes 1."""
         values = targets.astype(np.float64)
         return dataclasses.replace(
             self, target_mean=float(values.mean()), target_deviation=float(values.std()) or 1.0

@@ -67,7 +67,7 @@ class CategoryStatistics:
 
 
 def number_statistics(values: np.ndarray) -> NumberStatistics:
-    """Mean and standard deviation of float32 [n]; NaN is missing.
+    """Mean and standard deviation of float [n]; NaN is missing.
 
     Values that do not vary get the scale 1: a new value is then a finite distance away.
     """
@@ -127,9 +127,9 @@ class Encoder:
     """What a table's columns become.
 
     Attributes:
-        model: inputs are the schema's columns (each of shape [batch], float32 or string, under
-            its input name); outputs {"numbers": float32 [batch, k], "categories": int32
-            [batch, c]}, without the one that would have no columns.
+        model: inputs are the schema's columns (each of shape [batch], of its dtype, under its
+            input name); outputs {"numbers": float32 [batch, k], "categories": int32 [batch, c]},
+            without the one that would have no columns.
         columns: what a network must know of the outputs; the bins' edges come later.
     """
 
@@ -203,9 +203,14 @@ def fit_encoder(columns: RawColumns, schema: Schema, *, numbers: Scaling = "stan
 
 
 def _parts(columns: RawColumns, schema: Schema, scaling: Scaling) -> Iterator[_Part]:
-    plain = [column for column in schema.columns if column.kind in ("number", "boolean")]
-    if plain:
-        yield _numbers_part(plain, columns, scaling)
+    for dtype, name in (("float32", "encode_numbers"), ("float64", "encode_wide_numbers")):
+        plain = [
+            column
+            for column in schema.columns
+            if column.kind in ("number", "boolean") and column.dtype == dtype
+        ]
+        if plain:
+            yield _numbers_part(plain, columns, scaling, name)
     for place, column in enumerate(schema.columns):
         if column.kind == "date":
             yield _date_part(column, columns[column.input], place, scaling)
@@ -213,9 +218,14 @@ def _parts(columns: RawColumns, schema: Schema, scaling: Scaling) -> Iterator[_P
             yield _category_part(column, columns[column.input], place)
 
 
-def _numbers_part(plain: list[Column], columns: RawColumns, scaling: Scaling) -> _Part:
-    """All numbers together, [batch, numbers], then what is missing, [batch, with missing]."""
-    inputs = [keras.Input((), name=f"number_{place}") for place in range(len(plain))]
+def _numbers_part(
+    plain: list[Column], columns: RawColumns, scaling: Scaling, model_name: str
+) -> _Part:
+    """Numbers of one dtype together, [batch, numbers], then what is missing, [batch, gaps]."""
+    inputs = [
+        keras.Input((), dtype=column.dtype, name=f"number_{place}")
+        for place, column in enumerate(plain)
+    ]
     # A model of a single input is called with it, and not with a list.
     given = inputs if len(inputs) > 1 else inputs[0]
     raw = ops.stack(inputs, axis=-1)
@@ -230,7 +240,7 @@ def _numbers_part(plain: list[Column], columns: RawColumns, scaling: Scaling) ->
     output = ops.concatenate(encoded, axis=-1) if gaps else encoded[0]
     names = [column.name for column in plain]
     names += [f"{plain[place].name} is missing" for place in gaps]
-    model = keras.Model(given, output, name="encode_numbers")
+    model = keras.Model(given, output, name=model_name)
     return _Part(tuple(column.input for column in plain), model, NUMBERS, tuple(names))
 
 
@@ -248,15 +258,20 @@ def _scaled(
         number_statistics(column) if kept else NumberStatistics(0.0, 1.0, False)
         for column, kept in zip(values, is_number, strict=True)
     ]
-    center = np.array([s.center for s in statistics], np.float32)
+    # In the values' own precision: a float64 is only rounded once it is centred and scaled.
+    center = np.array([s.center for s in statistics], raw.dtype)
     # Not keras.layers.Normalization: it squares the scale, which in float32 works only
     # for scales between 1e-7 and 1e19. Factors and no divisors here and below: TensorFlow turns
     # a division by a constant into a product when it compiles, which rounds differently.
-    factor = np.array([1 / s.scale for s in statistics], np.float32)
-    standardised = (raw - center) * factor
+    factor = np.array([1 / s.scale for s in statistics], raw.dtype)
+    standardised = _narrowed((raw - center) * factor)
     if not is_number.all():
         return ops.where(is_number, _squashed(standardised), standardised)
     return _squashed(standardised)
+
+
+def _narrowed(x: keras.KerasTensor) -> keras.KerasTensor:
+    return ops.cast(x, "float32") if x.dtype == "float64" else x
 
 
 def _squashed(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -277,20 +292,21 @@ def _normal(x: keras.KerasTensor, values: np.ndarray) -> keras.KerasTensor:
     place = ops.clip(ops.searchsorted(edges, x, side="right"), 1, len(edges) - 1)
     low, high = ops.take(edges, place - 1), ops.take(edges, place)
     below, above = ops.take(shares, place - 1), ops.take(shares, place)
-    share = below + (above - below) * ops.clip((x - low) / (high - low), 0.0, 1.0)
+    within = _narrowed(ops.clip((x - low) / (high - low), 0.0, 1.0))
+    share = below + (above - below) * within
     outermost = 0.5 / QUANTILES / 10
     return math.sqrt(2) * ops.erfinv(2 * ops.clip(share, outermost, 1 - outermost) - 1)
 
 
 def _distribution(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values float32 [m], rising, and the share of the training values below each."""
+    """Values [m], rising, and float32 [m]: the share of the training values below each."""
     present = values[~np.isnan(values)]
     if len(present) == 0:
-        return np.zeros(0, np.float32), np.zeros(0, np.float32)
+        return present, np.zeros(0, np.float32)
     levels = np.linspace(0, 1, QUANTILES + 1)
     quantiles = np.quantile(present, levels, method="nearest")
     edges, first, count = np.unique(quantiles, return_index=True, return_counts=True)
-    return edges.astype(np.float32), ((first + (count - 1) / 2) / QUANTILES).astype(np.float32)
+    return edges, ((first + (count - 1) / 2) / QUANTILES).astype(np.float32)
 
 
 def _date_part(column: Column, texts: Any, place: int, scaling: Scaling) -> _Part:

@@ -34,6 +34,13 @@ def known_columns(encoder: Encoder, train: Examples, schema: Schema) -> EncodedC
     return known.with_target(train.targets) if isinstance(schema.task, Regression) else known
 
 
+def as_learned(examples: Examples, known: EncodedColumns) -> Examples:
+    """The examples, numbers to predict in `known.target_dtype`."""
+    if examples.targets.dtype.kind != "f":
+        return examples
+    return dataclasses.replace(examples, targets=examples.targets.astype(known.target_dtype))
+
+
 def warn_of(
     columns: RawColumns, targets: np.ndarray, schema: Schema, options: TableOptions
 ) -> None:

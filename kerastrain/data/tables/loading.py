@@ -20,6 +20,7 @@ from kerastrain.data.tables.cache import LEAST_BYTES, TableCache
 from kerastrain.data.tables.columns import RawColumns, expanded, raw_columns, taken
 from kerastrain.data.tables.encoding import SCALINGS, Encoder, Scaling, fit_encoder
 from kerastrain.data.tables.loaded import (
+    as_learned,
     class_factors,
     described,
     known_columns,
@@ -52,9 +53,10 @@ def load_table_data(options: TrainOptions, *, numbers: Scaling = "standard") -> 
 
     Returns:
         Data whose inputs are {"numbers": float32 [n, k], "categories": int32 [n, c]} and whose
-        targets are int32 [n] (indices into task.classes) or float32 [n, 1] (regression);
+        targets are int32 [n] (indices into task.classes) or float32 [n, 1] (regression;
+        float64 where `EncodedColumns.target_dtype` says so);
         `validation_rows` and `test_rows` are the raw columns of these splits by input name,
-        float32 [n] with NaN or object [n] of str.
+        float32 [n] or float64 [n] with NaN, or object [n] of str.
 
     Raises:
         OptionsError: --data or --target is missing, or there is no such scaling.
@@ -114,17 +116,19 @@ def _data(
         train = parts["train"]
         factors = class_factors(train.targets, train.weights, schema)
         parts["train"] = weighted(train, factors)
+    known = known_columns(encoder, parts["train"], schema)
+    parts = {name: as_learned(part, known) for name, part in parts.items()}
     sizes = {name: len(part) for name, part in parts.items()}
     say_what_was_loaded(options, schema, rows=loaded.table.num_rows, sizes=sizes)
     return Data(
         train=parts["train"],
         validation=parts["validation"],
         test=parts["test"],
-        task=schema.task,
+        task=loaded.task,
         encoder=encoder.model,
         validation_rows=expanded(taken(columns, splits["validation"])),
         test_rows=expanded(taken(columns, splits["test"])),
-        columns=known_columns(encoder, parts["train"], schema),
+        columns=known,
         split_rows=dict(splits),
         description={
             **described(options, schema, rows=loaded.table.num_rows),

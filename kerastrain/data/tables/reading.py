@@ -83,6 +83,7 @@ class TableFiles:
     Attributes:
         files: in the order in which they are read.
         column_names: of the first file; the others have the same, in any order.
+        index_names: of those that pandas had as the index of its rows, in Parquet.
         nbytes_estimate: roughly, of the whole table in memory.
     """
 
@@ -98,6 +99,7 @@ class TableFiles:
         self._format = table_format
         self.files = tuple(part.path for part in parts)
         self.column_names = list(parts[0].names)
+        self.index_names = list(getattr(parts[0], "index_names", ()))
         self.nbytes_estimate = sum(part.nbytes_estimate for part in parts)
         self._said = dict(column_types)
         # The types of columns, as far as they are known: said, or found in all files.

@@ -21,7 +21,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +31,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kerastrain.data.source import Classification, Regression, Task
-from kerastrain.data.tables.columns import has_zone, is_date, is_number, number_values
+from kerastrain.data.tables.columns import (
+    float32_holds,
+    has_zone,
+    is_date,
+    is_number,
+    number_values,
+)
 from kerastrain.data.tables.target import infer_task
 from kerastrain.errors import DataError, suggestion
 
@@ -55,6 +60,8 @@ MAX_FLOAT32_CODE = 2**24
 
 _CODE_NAME = re.compile(r"(^|[_\-. ])(id|code|type|class|category|zip|zipcode|postcode)$", re.I)
 _IDENTIFIER_NAME = re.compile(r"(^|[_\-. ]|(?<=[a-z]))(ID|Id|id|uuid|guid|key)$")
+# What a column without a name is called here and by pandas, and pandas's index in Parquet.
+_NO_NAME = re.compile(r"unnamed_\d+|Unnamed: \d+(\.\d+)*|__index_level_\d+__")
 _NUMBER = r"^[+-]?(\d{1,3}(,\d{3})+|\d+)?\.?\d*([eE][+-]?\d+)?%?$"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -69,7 +76,8 @@ class Column:
             TensorFlow can take that.
         kind: what it is.
         dtype: what clients send. "float32", NaN is missing: numbers, booleans (0 and 1),
-            and categories of whole numbers. "string", "" is missing: other categories, and
+            and categories of whole numbers; "float64" for numbers whose differences float32
+            rounds away (seconds since 1970, say). "string", "" is missing: other categories, and
             dates in ISO 8601 ("2011-01-31", "2011-01-31T13:00:00"), times with a zone in UTC.
         missing: rows of the table without a value.
         has_zone: of dates, whether their times had a zone in training; None: not known, since
@@ -100,6 +108,7 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         task = {"kind": type(self.task).__name__.lower(), **asdict(self.task)}
+        task.pop("positive", None)  # It is decided by options and training rows.
         return {
             "columns": [
                 {name: value for name, value in asdict(column).items() if value is not None}
@@ -169,7 +178,9 @@ def infer_schema(
                 _check_text(name, column)
             continue
         kind, dtype = _kind(name, column)
-        check_values(name, kind, column)
+        check_values(name, kind, column, dtype=dtype)
+        if kind == "number":
+            _warn_of_numbering(name, column)
         zone = has_zone(column.type) if kind == "date" else None
         used.append(Column(name, "", kind, dtype, column.null_count, zone))
     if not used:
@@ -229,7 +240,7 @@ def _kind(name: str, column: pa.ChunkedArray) -> tuple[Kind, str]:
     if pa.types.is_boolean(column.type):
         return "boolean", "float32"
     if not pa.types.is_integer(column.type):
-        return "number", "float32"
+        return "number", _number_dtype(name, column)
     span = pc.min_max(column)
     if span["min"].as_py() == 0 and span["max"].as_py() == 1:
         return "boolean", "float32"
@@ -244,7 +255,18 @@ def _kind(name: str, column: pa.ChunkedArray) -> tuple[Kind, str]:
             )
             largest = max(abs(span["min"].as_py()), abs(span["max"].as_py()))
             return "category", "float32" if largest <= MAX_FLOAT32_CODE else "string"
-    return "number", "float32"
+    return "number", _number_dtype(name, column)
+
+
+def _number_dtype(name: str, column: pa.ChunkedArray) -> str:
+    if float32_holds(number_values(column)):
+        return "float32"
+    logger.info(
+        "Column '%s' is sent in float64, since float32 rounds its differences away; the exported "
+        "model then has no classify and regress signatures, whose requests are float32.",
+        name,
+    )
+    return "float64"
 
 
 def _reason_to_leave_out(name: str, column: pa.ChunkedArray) -> str | None:
@@ -273,7 +295,11 @@ def _reason_for_number(name: str, column: pa.ChunkedArray) -> str | None:
     if low == high and column.null_count == 0:
         return "it has one value only"
     rows = len(column)
-    if not pa.types.is_integer(column.type) or column.null_count or rows < IDENTIFIER_ROWS:
+    if not _is_whole(column):
+        return None
+    if _NO_NAME.fullmatch(name) and pc.count_distinct(column).as_py() > IDENTIFIER_SHARE * rows:
+        return f"it looks like the index of the rows (whole numbers without a name, from {low})"
+    if rows < IDENTIFIER_ROWS:
         return None
     is_numbering = high - low == rows - 1
     if not is_numbering and not _IDENTIFIER_NAME.search(name):
@@ -285,7 +311,37 @@ def _reason_for_number(name: str, column: pa.ChunkedArray) -> str | None:
     return "it looks like an identifier (a different number in every row)"
 
 
-def check_values(name: str, kind: Kind, column: pa.ChunkedArray, *, first_row: int = 0) -> None:
+def _is_whole(column: pa.ChunkedArray) -> bool:
+    """Whether there is a whole number in every row, 3 or 3.0."""
+    if column.null_count or not is_number(column.type) or pa.types.is_boolean(column.type):
+        return False
+    return pc.all(pc.equal(column, pc.round(column))).as_py() is True
+
+
+def _warn_of_numbering(name: str, column: pa.ChunkedArray) -> None:
+    """Says so when a number is different in every row and puts the rows in the file's order."""
+    if len(column) < IDENTIFIER_ROWS or not _is_whole(column):
+        return
+    steps = np.diff(number_values(column))
+    if (steps > 0).all() or (steps < 0).all():
+        logger.warning(
+            "Column '%s' holds a different whole number in every row, and orders the file. If it "
+            "only numbers the rows, it tells nothing about new ones: --ignore_columns=%s.",
+            name,
+            name,
+        )
+    elif _NO_NAME.fullmatch(name):
+        logger.warning(
+            "Column '%s' has no name in the file. If it numbers the rows, leave it out: "
+            "--ignore_columns=%s.",
+            name,
+            name,
+        )
+
+
+def check_values(
+    name: str, kind: Kind, column: pa.ChunkedArray, *, dtype: str, first_row: int = 0
+) -> None:
     """Raises DataError for values that cannot be used; warns of those that are likely wrong.
 
     Args:
@@ -294,10 +350,10 @@ def check_values(name: str, kind: Kind, column: pa.ChunkedArray, *, first_row: i
     if pa.types.is_string(column.type):
         _check_text(name, column)
     elif kind in ("number", "boolean"):
-        _check_numbers(name, column, first_row)
+        _check_numbers(name, column, dtype, first_row)
 
 
-def _check_numbers(name: str, column: pa.ChunkedArray, first_row: int) -> None:
+def _check_numbers(name: str, column: pa.ChunkedArray, dtype: str, first_row: int) -> None:
     """Raises DataError for what float32 cannot hold; warns where it rounds away differences."""
     values = number_values(column)
     if len(values) == 0:
@@ -313,18 +369,13 @@ def _check_numbers(name: str, column: pa.ChunkedArray, first_row: int) -> None:
             f"{first_row + bad[0] + 1:,}: {values[bad[0]]}. Expected numbers up to "
             f"{_FLOAT32_MAX:.1e}; correct them, or leave them empty (missing)."
         )
-    rounding = largest * np.finfo(np.float32).eps / 2
-    # The spread of n values is at least that of two at the ends and the others in the middle.
-    if (high - low) / math.sqrt(2 * len(values)) >= 100 * rounding:
-        return
-    spread = np.nanstd(values)
-    if 0 < spread < 100 * rounding:
+    if dtype == "float32" and not float32_holds(values):
         logger.warning(
-            "Column '%s' loses its differences in float32 (values near %g, spread %g); "
-            "subtract a constant from it.",
+            "Column '%s' loses its differences in float32 (values near %g, spread %g); say "
+            '"dtype": "float64" of it in the schema.',
             name,
             np.nanmean(values),
-            spread,
+            np.nanstd(values),
         )
 
 

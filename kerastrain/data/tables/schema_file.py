@@ -110,7 +110,7 @@ def _column(path: Path, values: Any) -> dict[str, Any]:
     dtype = values.get("dtype", "")
     for field, is_usable, expected in (
         ("input", isinstance(values.get("input", ""), str), "a text"),
-        ("dtype", dtype in ("", "float32", "string"), "float32 or string"),
+        ("dtype", dtype in ("", "float32", "float64", "string"), "float32, float64 or string"),
         ("missing", isinstance(values.get("missing", 0), int), "a whole number"),
         ("has_zone", isinstance(values.get("has_zone", False), bool), "true or false"),
     ):
@@ -119,7 +119,7 @@ def _column(path: Path, values: Any) -> dict[str, Any]:
                 f"--schema={path}: column '{name}' has {json.dumps(values[field])} as its {field}; "
                 f"expected {expected}, or none."
             )
-    allowed = {"number": ("float32",), "boolean": ("float32",), "date": ("string",)}
+    allowed = {"number": ("float32", "float64"), "boolean": ("float32",), "date": ("string",)}
     if dtype and dtype not in allowed.get(kind, ("float32", "string")):
         # An edited kind with the dtype of the one before: the kind is what was meant.
         dtype = ""

@@ -114,7 +114,7 @@ def check_column(column: Column, values: pa.ChunkedArray, *, first_row: int = 0)
             f"type {values.type}. Correct the schema or the values."
         )
     check_zone(column, values.type)
-    check_values(column.name, kind, values, first_row=first_row)
+    check_values(column.name, kind, values, dtype=dtype, first_row=first_row)
     if (kind, dtype) == ("category", "float32"):
         _check_codes(column.name, values, first_row)
     if kind == "boolean":

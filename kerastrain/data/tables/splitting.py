@@ -128,14 +128,17 @@ def _by_column(
     return splits
 
 
-def _check_are_dates(texts: np.ndarray, column: str) -> None:
-    """Other texts, 31/01/2011 for one, do not rise with time when they are sorted."""
-    bad = np.flatnonzero(np.isnan(days(texts)))
+def _moments(texts: np.ndarray, column: str) -> np.ndarray:
+    """datetime64[s] [n]. Texts are not sorted as such: "2011-01-31 13:00" is later than
+    "2011-01-31T09:00"; and others, 31/01/2011 for one, do not rise with time at all."""
+    numbers = days(texts)
+    bad = np.flatnonzero(np.isnan(numbers))
     if len(bad):
         raise DataError(
             f"The column '{column}' holds {texts[bad[0]]!r}; to split by time, expected dates "
             "such as 2011-01-31 or 2011-01-31T13:00:00, or numbers that rise with time."
         )
+    return np.rint(numbers * 86_400).astype("datetime64[s]")
 
 
 def _by_time(values: pa.ChunkedArray, column: str) -> dict[str, np.ndarray]:
@@ -147,9 +150,10 @@ def _by_time(values: pa.ChunkedArray, column: str) -> dict[str, np.ndarray]:
             "rise with time."
         )
     coded = values.combine_chunks().dictionary_encode()
-    different, places = np.unique(coded.dictionary.to_numpy(False), return_inverse=True)
-    if is_text:
-        _check_are_dates(different, column)
+    given = coded.dictionary.to_numpy(False)
+    different, places = np.unique(
+        _moments(given, column) if is_text else given, return_inverse=True
+    )
     times = places[coded.indices.to_numpy()]
     if len(different) < len(FRACTIONS):
         raise DataError(

@@ -21,12 +21,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerastrain.data.source import Data, Examples
+from kerastrain.data.source import Data, Examples, Task
 from kerastrain.data.stored import ExamplesWriter
 from kerastrain.data.tables.cache import write_all_but_train
 from kerastrain.data.tables.columns import expanded, raw_columns, taken
+from kerastrain.data.tables.encoded import EncodedColumns
 from kerastrain.data.tables.encoding import Encoder, Scaling, fit_encoder
 from kerastrain.data.tables.loaded import (
+    as_learned,
     class_factors,
     described,
     known_columns,
@@ -41,7 +43,7 @@ from kerastrain.data.tables.splitting import FRACTIONS, VALIDATION_OF_TRAIN, nam
 from kerastrain.data.tables.statistics import table_statistics
 from kerastrain.data.tables.survey import Survey, numbered_batches, survey_table, uniform
 from kerastrain.data.tables.table import codes_as_text, row_weights
-from kerastrain.data.tables.target import target_values
+from kerastrain.data.tables.target import target_values, with_positive
 from kerastrain.errors import DataError, OptionsError
 from kerastrain.options import TrainOptions
 
@@ -105,6 +107,7 @@ class _Plan:
 
     Attributes:
         sample: the sample's training rows, encoded.
+        known: what a network must know of them.
         scale: by which --weights are divided.
         factors: of the classes, with --balance.
         shares: of the splits by chance; with --split_column, "validation" is the share of the
@@ -112,8 +115,10 @@ class _Plan:
     """
 
     schema: Schema
+    task: Task
     encoder: Encoder
     sample: Examples
+    known: EncodedColumns
     statistics: dict[str, object]
     scale: float
     factors: np.ndarray | None
@@ -150,6 +155,7 @@ def _planned(survey: Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
     columns = taken(raw_columns(table, schema), rows)
     encoder = fit_encoder(columns, schema, numbers=numbers)
     targets = target_values(table[schema.target], schema.task)[rows]
+    sample = Examples(encoder.encode(columns), targets)
     warn_of(columns, targets, schema, options.table)
     weights = row_weights(table, options.table)
     scale = 1.0 if weights is None else float(weights[rows].mean()) or 1.0
@@ -161,8 +167,10 @@ def _planned(survey: Survey, options: TrainOptions, numbers: Scaling) -> _Plan:
         factors = class_factors(np.arange(len(classes)), np.array(counted), schema)
     return _Plan(
         schema=schema,
+        task=with_positive(schema.task, targets, options.table.positive),
         encoder=encoder,
-        sample=Examples(encoder.encode(columns), targets),
+        sample=sample,
+        known=known_columns(encoder, sample, schema),
         statistics=table_statistics(columns, schema),
         scale=scale,
         factors=factors,
@@ -185,7 +193,7 @@ def _encoded(
     weights = row_weights(table, options.table, first_row=first)
     if weights is not None:
         weights = (weights / plan.scale).astype(np.float32)
-    whole = Examples(plan.encoder.encode(columns), targets, weights)
+    whole = as_learned(Examples(plan.encoder.encode(columns), targets, weights), plan.known)
     for split in FRACTIONS:
         rows = np.flatnonzero(splits == split)
         if len(rows) == 0:
@@ -228,14 +236,14 @@ def _data(plan: _Plan, held_out: Mapping[str, _Part], description: dict[str, obj
     """The sample's training rows stand for all, which are on disk."""
     validation, test = held_out["validation"], held_out["test"]
     return Data(
-        train=plan.sample,
+        train=as_learned(plan.sample, plan.known),
         validation=validation.examples,
         test=test.examples,
-        task=plan.schema.task,
+        task=plan.task,
         encoder=plan.encoder.model,
         validation_rows=validation.raw,
         test_rows=test.raw,
-        columns=known_columns(plan.encoder, plan.sample, plan.schema),
+        columns=plan.known,
         split_rows={split: part.rows for split, part in held_out.items()},
         description=description,
     )
@@ -243,7 +251,7 @@ def _data(plan: _Plan, held_out: Mapping[str, _Part], description: dict[str, obj
 
 def _check_batch(table: pa.Table, schema: Schema, first: int) -> None:
     for column in schema.columns:
-        if column.dtype == "float32" or column.kind == "date":  # any text is a category
+        if column.dtype != "string" or column.kind == "date":  # any text is a category
             check_column(column, table[column.name], first_row=first)
 
 

@@ -112,7 +112,7 @@ def survey_table(files: TableFiles, options: TrainOptions, given: Schema | None)
     if not kept:
         raise DataError(f"{options.data} has no rows.")
     survey.sample = pa.concat_tables(kept).combine_chunks()
-    schema = decide_schema(survey.sample, options, given)
+    schema = decide_schema(survey.sample, options, given, index=files.index_names)
     columns = tuple(
         dataclasses.replace(column, missing=survey.missing[column.name])
         for column in schema.columns

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from kerastrain.data.source import Classification, Regression
+from kerastrain.data.source import Classification, Regression, Task
 from kerastrain.data.tables.columns import number_values
 from kerastrain.data.tables.content import Place, cast_column, common_type
 from kerastrain.data.tables.incoming import arrow_types
@@ -25,7 +25,7 @@ from kerastrain.data.tables.schema import Schema, check_target, infer_schema
 from kerastrain.data.tables.schema_file import read_schema, schema_text
 from kerastrain.data.tables.schema_matching import matched, without
 from kerastrain.data.tables.splitting import hold_out, looks_like_splits, split_table
-from kerastrain.data.tables.target import target_values
+from kerastrain.data.tables.target import target_values, with_positive
 from kerastrain.errors import DataError, OptionsError, suggestion
 from kerastrain.options import TableOptions, TrainOptions
 
@@ -39,9 +39,10 @@ class Loaded:
     """A table with its schema, and which of its rows do what.
 
     Attributes:
-        targets: int32 [n] or float32 [n, 1], as `target.target_values` gives them.
+        targets: int32 [n] or float64 [n, 1], as `target.target_values` gives them.
         weights: float32 [n] with mean 1 over the training rows, or None.
         splits: {"train", "validation", "test"}: row numbers.
+        task: the schema's, with the positive one of two classes.
     """
 
     table: pa.Table
@@ -49,6 +50,7 @@ class Loaded:
     targets: np.ndarray
     weights: np.ndarray | None
     splits: Mapping[str, np.ndarray]
+    task: Task
 
 
 def load_table(options: TrainOptions) -> Loaded:
@@ -120,7 +122,7 @@ def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) 
             f"{options.data} has {table.num_rows} rows; expected at least {MIN_ROWS}, so that "
             "each of training, validation and test gets some."
         )
-    schema = decide_schema(table, options, given)
+    schema = decide_schema(table, options, given, index=files.index_names)
     texts = codes_as_text(schema, table)
     if texts:
         table, parts = _read(files.with_text(texts), options, given)
@@ -137,7 +139,8 @@ def loaded_from(files: TableFiles, options: TrainOptions, given: Schema | None) 
             if not weights[rows].any():
                 raise DataError(f"--weights={options.table.weights} is 0 in every {split} row.")
         weights = (weights / weights[splits["train"]].mean()).astype(np.float32)
-    return Loaded(table, schema, targets, weights, splits)
+    task = with_positive(schema.task, targets[splits["train"]], options.table.positive)
+    return Loaded(table, schema, targets, weights, splits, task)
 
 
 def codes_as_text(schema: Schema, table: pa.Table) -> list[str]:
@@ -239,8 +242,13 @@ def _like(part: pa.Table, table: pa.Table, *, source: str, other: str) -> pa.Tab
     return part.select(table.column_names)
 
 
-def decide_schema(table: pa.Table, options: TrainOptions, given: Schema | None) -> Schema:
+def decide_schema(
+    table: pa.Table, options: TrainOptions, given: Schema | None, *, index: Sequence[str]
+) -> Schema:
     """The given schema with what this table says, but the columns to ignore; else the inferred one.
+
+    Args:
+        index: columns that pandas had as the index of the rows.
 
     Raises:
         OptionsError: an option contradicts the given schema.
@@ -255,7 +263,8 @@ def decide_schema(table: pa.Table, options: TrainOptions, given: Schema | None) 
             source=source,
             task=options.table.task,
             quantiles=options.table.quantiles,
-            ignored=_ignored(options.table, table.column_names, options.target),
+            ignored=dict.fromkeys(index, "pandas had it as the index of the rows")
+            | _ignored(options.table, table.column_names, options.target),
         )
     _check_agrees(options, given)
     ignored = _ignored(options.table, table.column_names, given.target)

@@ -19,10 +19,14 @@ import pyarrow.compute as pc
 
 from kerastrain.data.source import Classification, Regression, Task
 from kerastrain.data.tables.columns import is_number, number_values
-from kerastrain.errors import DataError
+from kerastrain.errors import DataError, OptionsError, suggestion
 
 logger = logging.getLogger(__name__)
 
+# Pairs of which everybody takes the second for the positive one.
+USUAL = ("no yes", "n y", "false true", "f t", "0 1", "-1 1", "- +", "negative positive", "neg pos")
+# A class that fewer of the rows have is what is looked for.
+RARER = 0.4
 MAX_INTEGER_CLASSES = 20
 ROWS_PER_INTEGER_CLASS = 10
 
@@ -60,7 +64,7 @@ def infer_task(
                 f"{column.type}. Leave --task=regression and --quantiles out, or correct it."
             )
         _check_finite(column, name)
-        return Regression(name, tuple(quantiles))
+        return _number_task(column, name, tuple(quantiles))
     if pa.types.is_string(column.type):
         return _classes_of_text(column, name, values)
     if pa.types.is_boolean(column.type):
@@ -75,8 +79,54 @@ def infer_task(
     return _decided_from_numbers(column, name, values)
 
 
+def with_positive(task: Task, labels: np.ndarray, wanted: str | None) -> Task:
+    """The task, of two classes with the positive one; what was decided is logged.
+
+    Args:
+        labels: of the training rows, int32 [n].
+        wanted: by --positive.
+
+    Raises:
+        OptionsError: it is none of the classes, or not two are predicted.
+    """
+    if not isinstance(task, Classification) or len(task.classes) != 2:
+        if wanted is not None:
+            raise OptionsError(
+                f"--positive={wanted} is one of two classes; the target has "
+                f"{_shown(task.classes) if isinstance(task, Classification) else 'numbers'}."
+            )
+        return task
+    names = [str(value) for value in task.classes]
+    if wanted is not None and wanted not in names:
+        raise OptionsError(
+            f"--positive={wanted} is none of the classes, {' and '.join(names)}."
+            f"{suggestion(wanted, names)}"
+        )
+    place, why = (names.index(wanted), "--positive") if wanted else _positive(names, labels)
+    logger.log(
+        logging.INFO if why else logging.WARNING,
+        "The positive class is '%s' (%s).",
+        names[place],
+        why or "the last; neither is rare or usual. --positive=… says which it is",
+    )
+    return Classification(task.classes, task.classes[place])
+
+
+def _positive(names: list[str], labels: np.ndarray) -> tuple[int, str]:
+    """Its place, and why it is the one; "" when nothing tells."""
+    lower = [name.lower() for name in names]
+    for pair in USUAL:
+        if pair.split() in (lower, lower[::-1]):
+            return lower.index(pair.split()[1]), "as usual"
+    shares = np.bincount(labels, minlength=2) / len(labels)
+    rarer = int(shares.argmin())
+    if shares[rarer] < RARER:
+        return rarer, f"the rarer, {shares[rarer]:.3g} of the training rows"
+    return 1, ""
+
+
 def target_values(column: pa.ChunkedArray, task: Task, *, first_row: int = 0) -> np.ndarray:
-    """int32 [n], indices into the classes; or float32 [n, 1] for regression.
+    """int32 [n], indices into the classes; or float64 [n, 1] for regression.
 
     Args:
         first_row: the number (from 0) of the column's first row, for messages.
@@ -114,7 +164,17 @@ def _numbers(column: pa.ChunkedArray, name: str, first_row: int) -> np.ndarray:
     _check_complete(column, name, first_row)
     _check_finite(column, name, first_row)
     # [n, 1] like the model's output: [n] against [n, 1] would broadcast to [n, n].
-    return number_values(column).astype(np.float32)[:, np.newaxis]
+    return number_values(column)[:, np.newaxis]
+
+
+def _number_task(column: pa.ChunkedArray, name: str, quantiles: tuple[float, ...]) -> Regression:
+    numbers = number_values(column)
+    if numbers.min() == numbers.max():  # although the column's own values differ
+        raise DataError(
+            f"The values of the target '{name}' differ by less than float64 tells apart near "
+            f"{numbers[0]:g}. Subtract a constant from them in the file."
+        )
+    return Regression(name, quantiles)
 
 
 def _shown(values: Sequence[object]) -> str:
@@ -160,7 +220,7 @@ def _decided_from_numbers(column: pa.ChunkedArray, name: str, values: pa.Array) 
         )
         return _classes_of_whole_numbers(column, name, values)
     logger.info("The target '%s' is predicted as a number.", name)
-    return Regression(name)
+    return _number_task(column, name, ())
 
 
 def _classes_of_whole_numbers(

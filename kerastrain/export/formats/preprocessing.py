@@ -101,6 +101,8 @@ def describe_encoder(encoder: keras.Model, columns: EncodedColumns | None) -> di
         if part.name.startswith("encode_numbers"):
             # Numbers come first in the array.
             numbers[:0] = _numbers(part, names)
+        elif part.name.startswith("encode_wide_numbers"):
+            raise ExportError(f"{', '.join(names)}: the file has no rule for numbers in float64")
         elif part.name.startswith("encode_date"):
             numbers += _date(part, names[0])
         else:

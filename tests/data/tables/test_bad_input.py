@@ -348,6 +348,43 @@ def test_a_target_that_does_not_vary_in_training_has_a_scale(load):
     assert data.columns.target_deviation == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_target_far_from_zero_keeps_its_differences(load, stream, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    price = [1e9 + row % 11 / 10 for row in range(N)]
+    data = load(price=price, target="price", options={"stream": stream})
+    assert data.columns.target_mean == pytest.approx(1e9 + 0.5, abs=0.1)
+    assert data.columns.target_deviation == pytest.approx(0.31, abs=0.05)
+    for split in ("train", "validation", "test"):
+        targets = getattr(data, split).targets
+        assert targets.dtype == np.float64 and targets.shape[1:] == (1,)
+    expected = [price[row] for row in data.split_rows["test"]]
+    np.testing.assert_array_equal(data.test.targets[:, 0], expected)
+
+
+def test_a_target_that_float64_cannot_tell_apart_is_refused(refused):
+    rows = [(2**60 + row, row) for row in range(N)]
+    text = refused("\n".join(["y,age", *(f"{y},{age}" for y, age in rows)]), target="y")
+    assert "'y' differ by less than float64 tells apart near 1.15292e+18" in text
+
+
+@pytest.mark.parametrize("numbers", ["standard", "quantiles"])
+def test_a_column_far_from_zero_keeps_its_differences(numbers, tmp_path):
+    seconds = [1_700_000_000 + 3 * (row * 7 % N) for row in range(N)]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines_of(age=AGES, seconds=seconds, bought=BOUGHT)))
+    data = load_table_data(TrainOptions(data=str(path), target="bought"), numbers=numbers)
+    assert data.columns.numbers == ("age", "seconds")
+    encoded = data.train.inputs["numbers"][:, 1]
+    of_rows = np.array(seconds)[data.split_rows["train"]]
+    order = np.argsort(of_rows)
+    assert (np.diff(encoded[order]) > 0).all() and encoded.std() > 0.5
+    assert data.test_rows["seconds"].dtype == np.float64
+    rows = {name: tf.constant(values) for name, values in data.test_rows.items()}
+    served = data.encoder(rows)["numbers"]
+    np.testing.assert_allclose(served, data.test.inputs["numbers"], atol=1e-6)
+
+
 def test_what_is_no_code_is_taken_for_none_of_them(load):
     data = load(zip=[1 + row % 3 for row in range(N)])
     codes = [1, 2, 3, 1.5, 2.999, 4, np.nan, np.inf, -np.inf, 1e30, -1]

@@ -56,6 +56,14 @@ def forbid_encoding(monkeypatch) -> None:
     monkeypatch.setattr(loading, "fit_encoder", refuse)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_positive_class_is_read_again(options, stream):
+    first = load_table_data(changed(options, positive="no", stream=stream))
+    again = load_table_data(changed(options, positive="no", stream=stream))
+    assert first.task.positive == again.task.positive == "no"
+    assert load_table_data(changed(options, stream=stream)).task.positive == "yes"
+
+
 def test_what_is_read_again_is_what_was_encoded(options, monkeypatch):
     first = load_table_data(options)
     forbid_encoding(monkeypatch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -70,6 +72,47 @@ def test_a_column_that_tells_the_number_is_suspect():
 
 def test_a_curve_of_the_number_is_suspect_as_well():
     assert leaking(PRICES, curve=np.exp(PRICES[:, 0])) == ["curve"]
+
+
+@pytest.mark.parametrize("rows", [32, 50, 200, 1900])
+def test_leaks_are_found_in_small_tables_and_noise_is_none(rows):
+    random = np.random.default_rng(rows)
+    wage = np.exp(random.normal(size=rows))
+    flag = random.random(rows) < 0.3
+    noise = {f"noise{place}": random.normal(size=rows) for place in range(20)}
+    noise |= {f"code{place}": random.integers(0, rows // 6, rows) for place in range(20)}
+    noise["zeros"] = np.where(random.random(rows) < 0.7, 0, random.normal(size=rows))
+    # The file lies in the order of the target.
+    order = np.argsort(wage)
+    numbers = {"twice": 2 * wage, "logwage": np.log(wage), "minus": -(wage**3), **noise}
+    found = leaking(wage[order, np.newaxis], **{n: v[order] for n, v in numbers.items()})
+    assert found == ["twice", "logwage", "minus"]
+    classes = {"as_number": flag * 9.0, "as_text": np.where(flag, "won", "lost"),
+               "near": flag + random.random(rows) / 2, **noise}  # fmt: skip
+    assert leaking(flag.astype(np.int32), **classes) == ["as_number", "as_text", "near"]
+
+
+def test_a_date_can_tell_the_number():
+    days = np.datetime64("2020-01-01") + np.arange(100)
+    columns, schema = columns_of(sold=days.astype(str).tolist())
+    schema = Schema((Column("sold", "sold", "date"),), "y", schema.task)
+    (remark,) = leaks(columns, np.arange(100.0)[:, np.newaxis], schema)
+    assert "'sold' alone explains" in remark
+
+
+@pytest.mark.parametrize(
+    ("targets", "few"),
+    [
+        (np.arange(29.0)[:, np.newaxis], r"\(29 training rows\)"),
+        (np.array([0] * 96 + [1] * 4), r"\(100 training rows, 4 not of the largest class\)"),
+    ],
+)
+def test_that_too_few_rows_were_not_looked_at_is_said(targets, few):
+    columns, schema = columns_of(copy=targets.reshape(-1))
+    if targets.ndim == 1:
+        schema = Schema(schema.columns, "y", Classification(("a", "b")))
+    (remark,) = leaks(columns, targets, schema)
+    assert re.search(f"Whether a column gives 'y' away is not known: too few rows {few}", remark)
 
 
 def test_values_that_tell_rows_apart_are_no_leak():

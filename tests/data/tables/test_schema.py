@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kerastrain.data.source import Classification, Regression
 from kerastrain.data.tables.columns import plain_table
 from kerastrain.data.tables.schema import Column, Schema, infer_schema, input_names
+from kerastrain.data.tables.schema_matching import matched
 from kerastrain.errors import DataError
 
 N = 40
@@ -88,6 +89,32 @@ def test_a_number_that_is_different_in_each_row_and_named_so_is_an_identifier():
     assert "identifier" in dict(schema.left_out)["customer_id"]
 
 
+@pytest.mark.parametrize("name", ["unnamed_1", "Unnamed: 0", "Unnamed: 0.1", "__index_level_0__"])
+def test_whole_numbers_without_a_name_are_an_index(name, caplog):
+    used = [row % 5 for row in range(N)]
+    for values in (
+        [row**2 for row in range(N)],
+        [(row * 7) % 97 for row in range(N)],
+        [float(row + row // 3) for row in range(N)],
+        [row % 30 for row in range(N)],  # of two tables, one after the other
+    ):
+        schema = schema_of(**{name: values, "used": used})
+        assert "the index of the rows" in dict(schema.left_out)[name]
+    assert not caplog.text
+    schema_of(**{name: [row % 10 for row in range(N)], "used": used})
+    assert f"'{name}' has no name in the file" in caplog.text
+
+
+def test_a_whole_number_that_orders_the_file_is_warned_of(caplog):
+    schema_of(a=[row**2 for row in range(N)])
+    schema_of(b=[-3.0 * row for row in range(N)])
+    for name in "ab":
+        assert f"'{name}' holds a different whole number in every row" in caplog.text
+    caplog.clear()
+    schema_of(a=[(row * 7) % 97 for row in range(N)], b=[row / 3 for row in range(N)])
+    assert not caplog.text
+
+
 def test_one_value_and_missing_ones_are_a_difference_worth_keeping():
     assert schema_of(a=["x", None] * (N // 2), b=[1.0, None] * (N // 2)).columns[1].name == "b"
 
@@ -106,9 +133,23 @@ def test_infinite_or_too_large_numbers_name_column_and_row(value):
     assert "Column 'a'" in text and "row 3" in text
 
 
-def test_numbers_too_close_for_float32_are_warned_of(caplog):
-    schema_of(a=[1.7e9 + row % 11 for row in range(N)])
-    assert "loses its differences in float32" in caplog.text
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1.7e9 + 1000.5 * (row % 11) for row in range(N)], "float64"),
+        ([1_700_000_001 + row % 11 for row in range(N)], "float64"),
+        ([99_999_999.95 + row % 11 / 100 for row in range(N)], "float64"),
+        ([None, *(1e7 + row / 7 for row in range(N - 1))], "float64"),
+        ([2000 + row % 11 for row in range(N)], "float32"),  # float32 keeps them
+        ([1.7e9 + 1e7 * (row % 11) for row in range(N)], "float32"),  # they are far apart
+    ],
+)
+def test_numbers_too_close_for_float32_are_sent_in_float64(values, dtype, caplog):
+    schema = schema_of(a=values)
+    assert schema.columns[0].dtype == dtype
+    given = Schema((Column("a", "a", "number", "float32"),), "y", schema.task)
+    matched(given, plain_table(pa.table({"a": values})), source="table.csv")
+    assert ("loses its differences in float32" in caplog.text) == (dtype == "float64")
 
 
 def test_text_that_is_nearly_all_numbers_is_warned_of(caplog):

@@ -166,7 +166,7 @@ def edited(*, column) -> dict:
         (edited(column={"kind": ["number"]}), "expected one of number"),
         (edited(column={"knd": "number"}), "expected an object with name.*mean 'kind'"),
         (edited(column={"name": 3}), "expected an object with name"),
-        (edited(column={"dtype": "flaot32"}), '"flaot32" as its dtype; expected float32 or'),
+        (edited(column={"dtype": "flaot32"}), '"flaot32" as its dtype; expected float32, '),
         (edited(column={"input": 3}), "has 3 as its input; expected a text"),
         (edited(column={"missing": "many"}), "as its missing; expected a whole number"),
         ({**GOOD, "columns": ["age"]}, 'a column is "age"; expected an object'),

@@ -163,6 +163,18 @@ def test_dates_times_numbers_and_iso_texts_are_times(values):
     assert split(values, by="time")["test"].tolist() == [8, 9]
 
 
+def test_texts_are_ordered_by_the_time_they_mean_however_it_is_written(caplog):
+    hours = [f"2020-01-06{'T '[hour % 2]}{hour:02d}:00" for hour in range(24)]
+    mixed = ["2020-01-06", *hours, "2020-01-07", "2020-01-07 00:00:00.5", "2020-01-07T00:00:01"]
+    order = np.random.default_rng(0).permutation(len(mixed))
+    with caplog.at_level("INFO", logger="kerastrain"):
+        splits = split([mixed[place] for place in order], by="time")
+    # One time written in several ways stays together.
+    assert sorted(order[splits["train"]]) == list(range(18))
+    assert sorted(order[splits["test"]]) == list(range(22, 28))
+    assert "validation before 2020-01-06T21:00:00, then test" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -171,6 +183,8 @@ def test_dates_times_numbers_and_iso_texts_are_times(values):
         ([True, False] * 10, "has 2 different times"),
         ([1, None, 3, 4], "missing in 1 of 4 rows"),
         ([f"{day}/01/2011" for day in range(10, 20)], "holds '10/01/2011'"),
+        (["2011-01-31", "2011-01-31T09:00Z", "2011-02-30"], "holds '2011-01-31T09:00Z'"),
+        (["2011-01-31", "2011-02-29", "2011-02-28"], "holds '2011-02-29'"),
         ([[1], [2]], "expected dates, or numbers that rise"),
     ],
 )

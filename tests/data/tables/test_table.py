@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kerastrain.data.source import Classification, Regression
-from kerastrain.data.tables.table import Loaded, load_table
+from kerastrain.data.tables.survey import survey_table
+from kerastrain.data.tables.table import Loaded, load_table, open_data
 from kerastrain.errors import DataError, OptionsError
 from kerastrain.options import TableOptions, TrainOptions
 
@@ -79,6 +81,71 @@ def test_columns_can_be_ignored(table):
     loaded = load(table(), "sold", ignore_columns=("price", "kind"))
     assert names(loaded) == ["size"]
     assert dict(loaded.schema.left_out)["price"] == "--ignore_columns names it"
+
+
+def labelled(first: str, second: str, share: float) -> list[str]:
+    """`share` of them are the first."""
+    return [first if row % 20 < 20 * share else second for row in range(N)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "positive", "says"),
+    [
+        (labelled("fraud", "ok", 0.1), None, "fraud", "'fraud' (the rarer, 0.0"),
+        (labelled("fraud", "ok", 0.1), "ok", "ok", "'ok' (--positive)"),
+        (labelled("ok", "sick", 0.35), None, "ok", "the rarer"),
+        (labelled("no", "yes", 0.1), None, "yes", "'yes' (as usual)"),
+        (labelled("NO", "Yes", 0.1), None, "Yes", "as usual"),
+        (labelled("TRUE", "FALSE", 0.8), None, "TRUE", "as usual"),
+        (labelled("1", "0", 0.9), None, 1, "as usual"),
+        (labelled("-1", "1", 0.1), None, 1, "as usual"),
+        (labelled("1", "2", 0.7), None, 2, "the rarer"),
+        (labelled("+", "-", 0.9), None, "+", "as usual"),
+        (labelled("a", "b", 0.45), None, "b", "the last; neither is rare or usual"),
+        (labelled("a", "b", 0.45), "a", "a", "--positive"),
+    ],
+)
+def test_the_positive_one_of_two_classes_is_said_usual_or_rarer(
+    table, caplog, labels, wanted, positive, says
+):
+    with caplog.at_level(logging.INFO, logger="kerastrain"):
+        loaded = load(table(label=labels), "label", positive=wanted)
+    assert loaded.task.positive == positive and says in caplog.text
+    is_guess = "the last" in says
+    told = [record for record in caplog.records if "positive class" in record.message]
+    assert [record.levelno for record in told] == [logging.WARNING if is_guess else logging.INFO]
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("sold", "--positive=yse is none of the classes, no and yes. Did you mean 'yes'?"),
+        ("kind", "--positive=yse is one of two classes; the target has 'a', 'b', 'c'."),
+        ("price", "--positive=yse is one of two classes; the target has numbers."),
+    ],
+)
+def test_a_positive_class_that_is_none_is_refused(table, target, says):
+    with pytest.raises(OptionsError) as caught:
+        load(table(), target, positive="yse")
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_index_of_a_pandas_table_is_left_out_of_what_is_learned(tmp_path, stream):
+    columns = {"size": [row % 13 for row in range(N)], "sold": ["no", "yes"] * (N // 2)}
+    columns |= {"shop": [row // 10 for row in range(N)], "__index_level_1__": list(range(N))}
+    pandas = {"index_columns": ["shop", "__index_level_1__", {"kind": "range", "name": None}]}
+    table = pa.table(columns).replace_schema_metadata({"pandas": json.dumps(pandas)})
+    path = tmp_path / "table.parquet"
+    pq.write_table(table, path)
+    if stream:
+        options = TrainOptions(data=str(path), target="sold")
+        schema = survey_table(open_data(options, None), options, None).schema
+    else:
+        schema = load(str(path), "sold").schema
+    assert [column.name for column in schema.columns] == ["size"]
+    reason = "pandas had it as the index of the rows"
+    assert dict(schema.left_out) == dict.fromkeys(["shop", "__index_level_1__"], reason)
 
 
 @pytest.mark.parametrize(
