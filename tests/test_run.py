@@ -217,6 +217,15 @@ def test_a_new_version_is_trained_when_something_differs_and_only_then(tmp_path,
     assert (earlier / kept["export"] / "saved_model.pb").exists()
 
 
+def test_a_new_version_of_the_same_score_is_published_for_its_own_weights(tmp_path):
+    same = {"max_epochs": 1, "objective": "val_accuracy", "patience": 3}
+    for rate, version in ((1e-4, "1"), (2e-4, "2")):
+        net = recompiled(keras.optimizers.SGD(rate))
+        net.layers[-1].bias.assign([50.0, 0.0, 0.0])  # It says the first class, whatever it learns.
+        result = train(tmp_path / "run", model=net, new_version=True, **same)
+        assert result.export.name == version
+
+
 class AsInTheGuide(keras.callbacks.Callback):
     """Keras's guide: progress, and a learning rate, that are set where the training begins."""
 
