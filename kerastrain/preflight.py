@@ -141,7 +141,7 @@ def check_labels(model: keras.Model, data: Data) -> str:
     loss = model.loss if isinstance(model.loss, str) else type(model.loss).__name__
     if "sparsecategoricalcrossentropy" not in loss.lower().replace("_", ""):
         return f"no class numbers, by the loss {loss}"
-    classes = model.compute_output_shape(_batch_shape(data))[-1]
+    classes = model.compute_output_spec(_batch_spec(data)).shape[-1]
     ranges = {name: _label_range(split) for name, split in _splits(data, with_test=True)}
     for name, (lowest, highest) in ranges.items():
         if not (lowest >= 0 and highest < classes):
@@ -416,8 +416,13 @@ def _paths(state: TrainState) -> list[str]:
     ]
 
 
-def _batch_shape(data: Data) -> object:
+def _batch_spec(data: Data) -> Any:
+    """A batch of inputs, as Keras traces a model without data."""
+
+    def spec(array: Any) -> keras.KerasTensor:
+        return keras.KerasTensor((None, *array.shape[1:]), array.dtype.name)
+
     inputs = data.train.inputs
     if isinstance(inputs, Mapping):
-        return {name: (None, *array.shape[1:]) for name, array in inputs.items()}
-    return (None, *inputs.shape[1:])
+        return {name: spec(array) for name, array in inputs.items()}
+    return spec(inputs)

@@ -524,6 +524,22 @@ def test_labels_beyond_the_models_outputs_are_named(tmp_path):
         train(tmp_path / "run", validation=(VALIDATION[0], np.minimum(VALIDATION[1] * 7, 7)))
 
 
+def test_labels_of_a_subclassed_model_are_checked_too(tmp_path):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.logits = keras.layers.Dense(3)
+
+        def call(self, x, training=False):
+            return self.logits(x)
+
+    net = Own()
+    net.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(DataError, match="labels of validation go from 0 to 7; the model has 3"):
+        bad = (VALIDATION[0], np.minimum(VALIDATION[1] * 7, 7))
+        train(tmp_path / "run", model=net, validation=bad)
+
+
 def test_a_folder_left_by_a_start_killed_before_its_record_is_taken(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "splits.npz").write_bytes(b"")
