@@ -152,7 +152,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"There is no recipe file '.*nonsuch\.py'"):
         locate_recipe(str(tmp_path / "nonsuch.py"))
-    with pytest.raises(RecipeError, match="There is no recipe file"):
+    with pytest.raises(RecipeError, match="is no Python file; expected NAME.py"):
         locate_recipe(f"{tmp_path}/")
 
 
