@@ -24,7 +24,7 @@ from typing import Any
 import keras
 from keras.src.backend.common import global_state
 
-from kerastrain.training.kept_variables import FOREIGN, read_by
+from kerastrain.training.kept_variables import FOREIGN, kept_variables, read_by
 
 # So many differences between layers are shown.
 SHOWN = 8
@@ -210,10 +210,10 @@ def _near(function: types.FunctionType) -> list[Any]:
 
 
 def weights_sha256(model: keras.Model) -> str:
-    """A hash of the weights, by which a start from others is noticed."""
+    """A hash of all that belongs to a model, by which other weights are noticed."""
     digest = hashlib.sha256()
-    for array in model.get_weights():
-        digest.update(array.tobytes())
+    for _, variable in kept_variables(model):
+        digest.update(variable.numpy().tobytes())
     return digest.hexdigest()
 
 
